@@ -1,0 +1,81 @@
+"""Options: the settings of one masking run, in one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of :func:`unclouded.mask`. The defaults suit a laptop.
+
+    Attributes:
+        model: name of a shipped model, or path of a model folder or ``.onnx`` file with its card.
+        resolution_m: pixel size of the output in metres; None means the scene's finest grid.
+        tile: side of the square window given to the network, in pixels of the model grid, halo included.
+        halo: pixels at each side of a tile whose prediction is not used.
+        threads: CPU threads of the network; 0 means all cores.
+        probability: also write one probability band per class.
+        quicklook: also write a PNG picture of scene and mask.
+        overwrite: replace existing output.
+        resume: keep existing, complete output of the same input, model and options.
+
+    Raises:
+        InputError: a value is out of range.
+
+    >>> Options(tile=512).halo
+    64
+    """
+
+    model: str = "default"
+    resolution_m: float | None = None
+    tile: int = 1024
+    halo: int = 64
+    threads: int = 0
+    probability: bool = False
+    quicklook: bool = False
+    overwrite: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tile < 64 or self.tile % 32:
+            raise InputError(
+                f"The tile size is {self.tile}.",
+                expected="It has to be a multiple of 32, and at least 64.",
+                remedy="Pass --tile 512 or another multiple of 32.",
+            )
+        if self.halo < 0 or self.halo % 32 or self.tile - 2 * self.halo < 32:
+            raise InputError(
+                f"The halo is {self.halo} pixels for tiles of {self.tile}.",
+                expected="It has to be a multiple of 32, with 32 pixels or more left between both sides.",
+                remedy="Pass a larger --tile, or a smaller --halo.",
+            )
+        if self.resolution_m is not None and not self.resolution_m > 0:
+            raise InputError(
+                f"The output resolution is {self.resolution_m} m.",
+                expected="It has to be a positive number of metres.",
+                remedy="Pass --resolution 10, or leave the option out.",
+            )
+        if self.threads < 0:
+            raise InputError(
+                f"The number of threads is {self.threads}.",
+                expected="It has to be 0 (all cores) or a positive number.",
+                remedy="Leave --threads out to use all cores.",
+            )
+        if self.overwrite and self.resume:
+            raise InputError(
+                "Both overwrite and resume were asked for.",
+                expected="One replaces existing output, the other keeps it.",
+                remedy="Pass only one of --overwrite and --resume.",
+            )
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with some settings changed."""
+        return replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All settings by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
