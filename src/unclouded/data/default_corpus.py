@@ -66,7 +66,8 @@ def l8biome(root: Path) -> Iterator[Sample]:
     for path in sorted((root / "l8biome/images").glob("*.tif")):
         image = _read(path)[:7].astype(np.float32) * 1e-4
         mask = _read(root / "l8biome/masks" / path.name)[0]
-        clear = lab.CLEAR if (mask == 64).any() else lab.NOT_CLOUD
+        # Without cloud there is no cloud shadow; beside cloud a mask without code 64 leaves shadow open.
+        clear = lab.CLEAR if (mask == 64).any() or (mask == 128).all() else lab.NOT_CLOUD
         table = {0: lab.IGNORED, 64: lab.SHADOW, 128: clear, 192: lab.THIN, 255: lab.THICK}
         sets = lab.to_sets(mask, table)
         scene = "_".join(path.stem.split("_")[:2])
@@ -104,7 +105,7 @@ def sen12mscr(root: Path) -> Iterator[Sample]:
         clear = row["role"] == "clear" and row["cloud_fraction_weak"] in ("0.000", "")
         clear |= "snow" in row["usable_for"]  # in these pairs neither date is cloudy
         clear |= row["role"] == "series" and row["cloud_fraction_weak"] == "0.000"
-        sets = np.full(image.shape[1:], lab.NOT_CLOUD, np.uint8) if clear else teacher_sets(image, bands, "toa", 2)
+        sets = np.full(image.shape[1:], lab.CLEAR, np.uint8) if clear else teacher_sets(image, bands, "toa", 2)
         split = "choose" if row["roi"] in ("unknown_group_d", "ROIs1868_summer_102") else "train"
         if not clear and row["cloud_fraction_weak"] == "1.000":
             sets = np.full(image.shape[1:], lab.CLOUD, np.uint8)
@@ -136,7 +137,7 @@ def surfaces(root: Path) -> Iterator[Sample]:
             image = _scaled(_read(path))
             if image.shape[0] != 12 or min(image.shape[1:]) < least:
                 continue
-            sets = np.full(image.shape[1:], lab.NOT_CLOUD, np.uint8)
+            sets = np.full(image.shape[1:], lab.CLEAR, np.uint8)
             yield Sample(path.stem, folder, path.stem, "train", image, sets, twelve, 10.0, "boa", True)
     path = root / "more/kentucky_cumulus/L8_Taylorsville__fe10efa.tif"
     bands = tuple(OLI[f"B{number}"] for number in range(1, 8))
@@ -148,12 +149,12 @@ def surfaces(root: Path) -> Iterator[Sample]:
         bands = tuple(S2[name] for name in ("B02", "B03", "B04", "B06", "B08", "B11"))
         image = np.where(dn == 0, np.nan, (dn.astype(np.float32) - 1000) / 10000).astype(np.float32)
         if place == "limassol":
-            sets, clear = np.full(dn.shape[1:], lab.NOT_CLOUD, np.uint8), True
+            sets, clear = np.full(dn.shape[1:], lab.CLEAR, np.uint8), True
         else:
             sets, clear = teacher_sets(image, bands, "boa", 2), False
         yield Sample(place, "coasts", place, "train", image, sets, bands, 10.0, "boa", clear)
     chip = _read(root / "multimodal/sen1floods11/Spain_7370579_S2Hand.tif")
-    sets = np.full(chip.shape[1:], lab.NOT_CLOUD, np.uint8)
+    sets = np.full(chip.shape[1:], lab.CLEAR, np.uint8)
     yield Sample("spain", "sen1floods11", "spain", "train", _scaled(chip), sets, tuple(S2.values()), 10.0, "toa", True)
     eolearn = np.load(root / "multimodal/eolearn/reference_scenes_dem.npz")["scenes"]
     for date, scene in enumerate(eolearn):
