@@ -143,7 +143,9 @@ def surfaces(root: Path) -> Iterator[Sample]:
     bands = tuple(OLI[f"B{number}"] for number in range(1, 8))
     dn = _read(path)
     image = np.where(dn == -9999, np.nan, dn.astype(np.float32) * 1e-4).astype(np.float32)
-    yield Sample("kentucky", "kentucky", "kentucky", "train", image, teacher_sets(image, bands, "boa", 1), bands, 30.0, "boa")
+    yield Sample(
+        "kentucky", "kentucky", "kentucky", "train", image, teacher_sets(image, bands, "boa", 1), bands, 30.0, "boa"
+    )
     for place in ("accra", "limassol"):
         dn = _read(root / f"more/coasts_scl/{place}.tif")[:6]
         bands = tuple(S2[name] for name in ("B02", "B03", "B04", "B06", "B08", "B11"))
@@ -155,7 +157,9 @@ def surfaces(root: Path) -> Iterator[Sample]:
         yield Sample(place, "coasts", place, "train", image, sets, bands, 10.0, "boa", clear)
     chip = _read(root / "multimodal/sen1floods11/Spain_7370579_S2Hand.tif")
     sets = np.full(chip.shape[1:], lab.CLEAR, np.uint8)
-    yield Sample("spain", "sen1floods11", "spain", "train", _scaled(chip), sets, tuple(S2.values()), 10.0, "toa", True)
+    yield Sample(
+        "spain", "sen1floods11", "spain", "train", _scaled(chip), sets, tuple(S2.values()), 10.0, "toa", True
+    )
     eolearn = np.load(root / "multimodal/eolearn/reference_scenes_dem.npz")["scenes"]
     for date, scene in enumerate(eolearn):
         image = np.moveaxis(scene, -1, 0).astype(np.float32)
@@ -172,7 +176,9 @@ def landsat_crops(root: Path) -> Iterator[Sample]:
     dn = np.stack([_read(folder / f"l8_{name}.tif")[0] for name in names])
     image = np.where(dn == 0, np.nan, (dn.astype(np.float32) * 2e-5 - 0.1) / sun).astype(np.float32)
     bands = tuple(OLI[name] for name in names)
-    yield Sample("l8_sat", "landsat_l1", "l8_sat", "train", image, teacher_sets(image, bands, "toa", 1), bands, 30.0, "toa")
+    yield Sample(
+        "l8_sat", "landsat_l1", "l8_sat", "train", image, teacher_sets(image, bands, "toa", 1), bands, 30.0, "toa"
+    )
     folder = root / "landsat/LT52240631988227CUB02"
     meta = _mtl(folder / "LT52240631988227CUB02_MTL.txt")
     sun = np.sin(np.radians(float(meta["SUN_ELEVATION"])))
@@ -181,7 +187,9 @@ def landsat_crops(root: Path) -> Iterator[Sample]:
     # The squared distance to the sun on day 227 is 1.026.
     for name, irradiance in zip(tm, (1983.0, 1796.0, 1536.0, 1031.0, 220.0, 83.44), strict=True):
         plane = _read(folder / f"LT52240631988227CUB02_{name}.TIF")[0]
-        radiance = plane * float(meta[f"RADIANCE_MULT_BAND_{name[1:]}"]) + float(meta[f"RADIANCE_ADD_BAND_{name[1:]}"])
+        radiance = plane * float(meta[f"RADIANCE_MULT_BAND_{name[1:]}"]) + float(
+            meta[f"RADIANCE_ADD_BAND_{name[1:]}"]
+        )
         planes.append(np.where(plane == 0, np.nan, np.pi * radiance * 1.026 / (irradiance * sun)))
     image = np.stack(planes).astype(np.float32)
     bands = tuple(TM[name] for name in tm)
@@ -220,5 +228,7 @@ def _scaled(dn: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def _mtl(path: Path) -> dict[str, str]:
-    pairs = (line.split("=", 1) for line in path.read_text(encoding="ascii", errors="ignore").splitlines() if "=" in line)
+    pairs = (
+        line.split("=", 1) for line in path.read_text(encoding="ascii", errors="ignore").splitlines() if "=" in line
+    )
     return {key.strip(): value.strip().strip('"') for key, value in pairs}

@@ -10,6 +10,7 @@ normalisation folds into the convolutions), so that a prediction depends on its 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,9 @@ class Residual(nn.Module):
 class SmallUNet(nn.Module):
     """U-Net from features (n, c, h, w) to logits (n, k, h, w)."""
 
-    def __init__(self, channels: int, classes: int, widths: Sequence[int] = (24, 48, 96, 160), depth: int = 1) -> None:
+    def __init__(
+        self, channels: int, classes: int, widths: Sequence[int] = (24, 48, 96, 160), depth: int = 1
+    ) -> None:
         super().__init__()
         self.stem = _conv(channels, widths[0], 2)  # h/2
         self.down = nn.ModuleList()
@@ -48,8 +51,10 @@ class SmallUNet(nn.Module):
         self.lateral = nn.ModuleList()
         self.merge = nn.ModuleList()
         self.first = nn.Sequential(*[Residual(widths[0]) for _ in range(depth)])
-        for small, large in zip(widths[:-1], widths[1:], strict=True):
-            self.down.append(nn.Sequential(_conv(small, large, 2), nn.ReLU(), *[Residual(large) for _ in range(depth)]))
+        for small, large in itertools.pairwise(widths):
+            self.down.append(
+                nn.Sequential(_conv(small, large, 2), nn.ReLU(), *[Residual(large) for _ in range(depth)])
+            )
             self.up.append(nn.Conv2d(large, small, 1, bias=False))
             self.merge.append(Residual(small))
         self.head = nn.Sequential(nn.Conv2d(widths[0], 4 * classes, 3, 1, 1), nn.PixelShuffle(2))

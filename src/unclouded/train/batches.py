@@ -140,9 +140,7 @@ class Crops:
         pool = self.by_kind[kind]
         return pool[int(rng.integers(len(pool)))]
 
-    def _cut(
-        self, sample: Sample, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], float]:
+    def _cut(self, sample: Sample, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8], float]:
         """A window at a random pixel size, resampled to the crop's side."""
         rows, cols = sample.sets.shape
         finest, coarsest = sample.gsd_m, max(2.0 * sample.gsd_m, 24.0)

@@ -200,4 +200,6 @@ def _log(path: Path, row: dict[str, float]) -> None:
         writer = csv.DictWriter(stream, fieldnames=list(row))
         if new:
             writer.writeheader()
-        writer.writerow({key: f"{value:.5g}" if isinstance(value, float | np.floating) else value for key, value in row.items()})
+        writer.writerow(
+            {key: f"{value:.5g}" if isinstance(value, float | np.floating) else value for key, value in row.items()}
+        )

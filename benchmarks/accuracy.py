@@ -1,0 +1,203 @@
+"""Accuracy of the default model on scenes that no training, choice or calibration has seen, beside a peer.
+
+    python benchmarks/accuracy.py --data DATA [--peer] [--json FILE]
+
+Counts are pooled over the pixels of a set; intervals are 95 % bootstrap intervals over scenes (none for one scene).
+Shadow is judged only in images that hold a shadow label. The peer is ukis-csmask 1.0.0 (Apache-2.0), on the same
+pixels, at the pixel size it was made for (20 m for 10 m images): pip install --no-deps ukis-csmask==1.0.0
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import unclouded
+from unclouded.data import default_corpus
+from unclouded.data import labels as lab
+from unclouded.data.sample import Sample
+
+SETS: dict[str, Callable[[Path], Iterator[Sample]]] = {
+    "l8biome (Landsat-8 TOA, 7 bands)": default_corpus.l8biome,
+    "oncloudn (Sentinel-2 L2A, 4 bands)": default_corpus.oncloudn,
+    "ukis (Landsat-7 TOA, 6 bands)": default_corpus.ukis,
+    "95-cloud (8-bit RGB)": default_corpus.rgb8,
+}
+SUBSETS: dict[str, tuple[float, ...] | None] = {
+    "all": None,
+    "rgb-nir": (490, 560, 660, 850),
+    "rgb": (490, 560, 660),
+}
+Counts = NDArray[np.int64]
+
+
+def counts(sample: Sample, codes: NDArray[np.uint8]) -> dict[str, Counts]:
+    """(tp, fp, fn, tn) of cloud, of shadow where it is labelled, and of thick among true clouds found as cloud."""
+    sets = sample.sets
+    cloud = (sets != 0) & (sets & ~np.uint8(lab.CLOUD) == 0)
+    clear = (sets != 0) & (sets & np.uint8(lab.CLOUD | lab.MISSING) == 0)
+    out = {"cloud": _four(cloud, np.isin(codes, (1, 2)), cloud | clear)}
+    shadow = sets == lab.SHADOW
+    if shadow.any():
+        out["shadow"] = _four(shadow, codes == 3, (sets != 0) & (shadow | (sets & np.uint8(lab.SHADOW) == 0)))
+    thin, thick = sets == lab.THIN, sets == lab.THICK
+    if thin.any() or thick.any():
+        out["thick"] = _four(thick, codes == 1, (thin | thick) & np.isin(codes, (1, 2)))
+    return out
+
+
+def _four(truth: NDArray[np.bool_], found: NDArray[np.bool_], judged: NDArray[np.bool_]) -> Counts:
+    pairs = ((truth, found), (~truth, found), (truth, ~found), (~truth, ~found))
+    return np.array([(a & b & judged).sum() for a, b in pairs], np.int64)
+
+
+def iou(c: Counts) -> float:
+    """Intersection over union."""
+    return float(c[0] / (c[0] + c[1] + c[2])) if c[:3].sum() else float("nan")
+
+
+def balanced(c: Counts) -> float:
+    """Mean recall of both sides."""
+    if c[0] + c[2] == 0 or c[1] + c[3] == 0:
+        return float("nan")
+    return float(0.5 * (c[0] / (c[0] + c[2]) + c[3] / (c[1] + c[3])))
+
+
+def interval(rows: Sequence[Counts], figure: Callable[[Counts], float]) -> tuple[float, float] | None:
+    """95 % bootstrap interval over scenes."""
+    if len(rows) < 4:
+        return None
+    rng = np.random.default_rng(0)
+    table = np.stack(rows)
+    drawn = [figure(table[rng.integers(len(table), size=len(table))].sum(axis=0)) for _ in range(1000)]
+    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def ours(sample: Sample, subset: tuple[float, ...] | None) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Class codes and cloud probability of the default model."""
+    keep = list(range(len(sample.bands)))
+    if subset is not None:
+        keep = [int(np.argmin([abs(band.centre_nm - want) for band in sample.bands])) for want in subset]
+    bands = [(sample.bands[row].min_nm, sample.bands[row].max_nm) for row in keep]
+    found = unclouded.predict(sample.image[keep].astype(np.float32), bands, resolution_m=sample.gsd_m)
+    return found.classes, found.probability[1] + found.probability[2]
+
+
+def peer(sample: Sample, size: int) -> NDArray[np.uint8] | None:
+    """Class codes of ukis-csmask with its 6- or 4-band model (its cloud counts as thick), or None if bands lack."""
+    from ukis_csmask.mask import CSmask
+
+    wanted = {"blue": 490, "green": 560, "red": 660, "nir": 850, "swir16": 1610, "swir22": 2200}
+    names = list(wanted)[:size]
+    rows = []
+    for name in names:
+        distance = [abs(band.centre_nm - wanted[name]) for band in sample.bands]
+        if min(distance) > 70:
+            return None
+        rows.append(int(np.argmin(distance)))
+    image = np.nan_to_num(sample.image[rows].astype(np.float32))
+    factor = 2 if sample.gsd_m < 15 else 1
+    h, w = (length // factor * factor for length in image.shape[1:])
+    small = image[:, :h, :w].reshape(len(rows), h // factor, factor, w // factor, factor).mean(axis=(2, 4))
+    level = "l2a" if sample.level == "boa" else "l1c"
+    mask = CSmask(np.moveaxis(small, 0, -1).copy(), band_order=names, product_level=level, nodata_value=-1).csm
+    codes = np.array([0, 1, 3], np.uint8)[mask[..., 0]]
+    full = np.zeros(image.shape[1:], np.uint8)
+    full[:h, :w] = codes.repeat(factor, 0).repeat(factor, 1)
+    return full
+
+
+def calibration_error(probability: Sequence[NDArray[np.float32]], truth: Sequence[NDArray[np.bool_]]) -> float:
+    """Expected calibration error of the cloud probability, 15 equal bins."""
+    p, t = np.concatenate(list(probability)), np.concatenate(list(truth))
+    place = np.minimum((p * 15).astype(int), 14)
+    gaps = [
+        abs(p[place == k].mean() - t[place == k].mean()) * (place == k).mean()
+        for k in range(15)
+        if (place == k).any()
+    ]
+    return float(sum(gaps))
+
+
+def measure(data: Path, with_peer: bool) -> dict[str, Any]:
+    """All figures, by set and by contestant."""
+    report: dict[str, Any] = {}
+    for title, read in SETS.items():
+        samples = [sample for sample in read(data) if sample.split == "test"]
+        contestants: dict[str, Callable[[Sample], NDArray[np.uint8] | None]] = {}
+        probability, truth = [], []
+        for sample in samples:
+            p = ours(sample, None)[1]
+            cloud = (sample.sets != 0) & (sample.sets & ~np.uint8(lab.CLOUD) == 0)
+            judged = (cloud | ((sample.sets != 0) & (sample.sets & np.uint8(lab.CLOUD) == 0))) & np.isfinite(p)
+            probability.append(p[judged])
+            truth.append(cloud[judged])
+        for name, subset in SUBSETS.items():
+            if subset is None or len(samples[0].bands) > len(subset):
+                contestants[f"unclouded, {name}"] = lambda sample, subset=subset: ours(sample, subset)[0]
+        if with_peer:
+            for size in (6, 4):
+                contestants[f"ukis-csmask, {size} bands"] = lambda sample, size=size: peer(sample, size)
+        table: dict[str, Any] = {}
+        for name, run in contestants.items():
+            per_scene = [(sample, codes) for sample in samples if (codes := run(sample)) is not None]
+            if per_scene:
+                table[name] = figures([counts(sample, codes) for sample, codes in per_scene])
+        report[title] = {
+            "images": len(samples),
+            "calibration error of cloud probability": round(calibration_error(probability, truth), 4),
+            "results": table,
+        }
+    return report
+
+
+def figures(rows: Sequence[dict[str, Counts]]) -> dict[str, Any]:
+    """Pooled figures with intervals."""
+    out: dict[str, Any] = {}
+    for question, name, figure in (
+        ("cloud", "cloud IoU", iou),
+        ("cloud", "cloud BA", balanced),
+        ("shadow", "shadow IoU", iou),
+        ("thick", "thin/thick BA", balanced),
+    ):
+        there = [row[question] for row in rows if question in row]
+        if there:
+            value = figure(np.sum(there, axis=0))
+            if np.isfinite(value):
+                out[name] = {"value": round(value, 4), "interval": interval(there, figure)}
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--peer", action="store_true", help="measure ukis-csmask on the same pixels too")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    report = measure(arguments.data, arguments.peer)
+    for title, part in report.items():
+        print(f"\n### {title}: {part['images']} images, ", end="")
+        print(f"calibration error of cloud probability {part['calibration error of cloud probability']:.3f}\n")
+        columns = ("cloud IoU", "cloud BA", "shadow IoU", "thin/thick BA")
+        print("| | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
+        for name, row in part["results"].items():
+            cells = []
+            for column in columns:
+                cell = row.get(column)
+                span = cell and cell["interval"]
+                text = f"{cell['value']:.3f}" if cell else "-"
+                cells.append(text + (f" ({span[0]:.2f}-{span[1]:.2f})" if span else ""))
+            print(f"| {name} | " + " | ".join(cells) + " |")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2, default=lambda value: None) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Training: losses, batches, exact resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from unclouded.classes import SEVEN  # noqa: E402
+from unclouded.data import augment  # noqa: E402
+from unclouded.data import labels as lab  # noqa: E402
+from unclouded.data.default_corpus import L8BIOME_CHOOSE, L8BIOME_TEST, S2, l8biome  # noqa: E402
+from unclouded.data.sample import Sample  # noqa: E402
+from unclouded.descriptors import slot_weights  # noqa: E402
+from unclouded.errors import InputError, ModelError  # noqa: E402
+from unclouded.train import loop  # noqa: E402
+from unclouded.train.batches import MIXTURE, Crops  # noqa: E402
+from unclouded.train.scores import four_probabilities, predict_sample, summary, tally  # noqa: E402
+
+BANDS = tuple(S2.values())
+
+
+def sample(name: str, split: str = "train", source: str = "l8biome", background: bool = False) -> Sample:
+    rng = np.random.default_rng(len(name))
+    image = rng.uniform(0.02, 0.3, (len(BANDS), 80, 72)).astype(np.float32)
+    sets = np.full((80, 72), lab.CLEAR, np.uint8)
+    if not background:
+        image[:, 20:50, 10:40] += 0.5
+        sets[20:50, 10:40] = lab.THICK
+        sets[55:70, 10:40] = lab.SHADOW
+    return Sample(name, source, name, split, image, sets, BANDS, 20.0, "toa", background)
+
+
+SAMPLES = [sample("a"), sample("bb", background=True), sample("ccc", source="sen12mscr"), sample("dddd", "choose")]
+TINY = loop.Settings(
+    options=(("widths", (8, 8, 8, 8)),), steps=6, batch=2, side=64, warm_up=2, check_every=3, precision="fp32"
+)
+
+
+def test_set_loss_of_single_classes_is_cross_entropy() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 7, 5, 4)
+    truth = torch.randint(0, 7, (2, 5, 4))
+    possible = torch.nn.functional.one_hot(truth, 7).permute(0, 3, 1, 2).bool()
+    ours = loop.set_cross_entropy(logits, possible, torch.ones(2, 5, 4))
+    torch.testing.assert_close(ours, torch.nn.functional.cross_entropy(logits, truth))
+
+
+def test_set_loss_of_everything_is_zero_and_of_nothing_is_left_out() -> None:
+    logits = torch.randn(1, 7, 4, 4)
+    assert float(loop.set_cross_entropy(logits, torch.ones(1, 7, 4, 4, dtype=torch.bool), torch.ones(1, 4, 4))) < 1e-6
+    assert float(loop.set_cross_entropy(logits, torch.zeros(1, 7, 4, 4, dtype=torch.bool), torch.ones(1, 4, 4))) == 0
+
+
+def test_batches_depend_on_seed_and_step_only() -> None:
+    train = [one for one in SAMPLES if one.split == "train"]
+    first, again = (Crops(train, 64, seed=5).batch(3, 4) for _ in range(2))
+    later = Crops(train, 64, seed=5).batch(4, 4)
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.sets, again.sets)
+    assert not torch.equal(first.image, later.image)
+
+
+def test_batches_are_well_formed() -> None:
+    crops = Crops([one for one in SAMPLES if one.split == "train"], 64, seed=1)
+    for step in range(12):
+        batch = crops.batch(step, 4)
+        assert torch.isfinite(batch.image).all()
+        filled = batch.slots.sum(dim=1)
+        assert set(filled.unique().tolist()) <= {0.0, 1.0}
+        assert ((filled > 0).sum(dim=1) >= 2).all(), "two slots at least"
+        missing = batch.sets[:, SEVEN.index("no-data")]
+        assert (batch.image.abs().sum(dim=1)[missing] == 0).all()
+        padding = batch.descriptors[:, :, :74].abs().sum(dim=2) == 0
+        assert (batch.slots.sum(dim=2)[padding] == 0).all()
+
+
+def test_mixture_is_a_share() -> None:
+    assert sum(MIXTURE.values()) == pytest.approx(1.0)
+    assert sum(weight for weight, _ in augment.BAND_CHOICES) == pytest.approx(1.0)
+
+
+def test_dropping_bands_keeps_two_slots_and_the_right_planes() -> None:
+    image = np.arange(len(BANDS), dtype=np.float32)[:, None, None] * np.ones((1, 4, 4), np.float32)
+    counts = set()
+    for seed in range(60):
+        kept, bands = augment.drop_bands(image, BANDS, np.random.default_rng(seed))
+        assert np.count_nonzero(slot_weights(bands).sum(axis=0)) >= 2
+        for plane, band in zip(kept, bands, strict=True):
+            assert BANDS[int(plane[0, 0])] == band
+        counts.add(len(bands))
+    assert {3, 4} <= counts
+
+
+def test_pictures_are_stretched_to_eight_bits() -> None:
+    image = np.random.default_rng(0).uniform(0.05, 0.4, (3, 40, 40)).astype(np.float32)
+    out = augment.stretched(image, np.random.default_rng(1))
+    assert out.min() >= 0
+    assert out.max() <= 1
+    np.testing.assert_allclose(out * 255, np.round(out * 255), atol=1e-3)
+
+
+def test_training_goes_on_exactly_after_a_stop(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    whole = loop.train(SAMPLES, tmp_path / "whole", TINY)
+    path = tmp_path / "parts" / "last.pt"
+    original = loop._save
+
+    class Killed(RuntimeError):
+        pass
+
+    def save_then_stop(*args: object) -> None:
+        original(*args)  # type: ignore[arg-type]
+        if args[-1] == 3:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_save", save_then_stop)
+        with pytest.raises(Killed):
+            loop.train(SAMPLES, tmp_path / "parts", TINY)
+    assert path.exists()
+    resumed = loop.train(SAMPLES, tmp_path / "parts", TINY)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+    assert (tmp_path / "parts" / "log.csv").read_text(encoding="utf-8").count("\n") == 3
+
+
+def test_other_settings_do_not_resume(tmp_path: Path) -> None:
+    loop.train(SAMPLES, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 1}))
+    with pytest.raises(ModelError, match="other settings"):
+        loop.train(SAMPLES, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 2}))
+
+
+def test_scores_judge_only_what_labels_tell() -> None:
+    one = sample("a")
+    perfect = np.zeros(one.sets.shape, np.uint8)
+    perfect[one.sets == lab.THICK] = 1
+    perfect[one.sets == lab.SHADOW] = 3
+    assert tally(one, perfect, "cloud").iou == 1.0
+    assert tally(one, perfect, "shadow").iou == 1.0
+    nothing = tally(one, np.zeros_like(perfect), "cloud")
+    assert nothing.iou == 0.0
+    assert nothing.balanced_accuracy == 0.5
+    open_shadow = Sample(
+        one.name, "x", "x", "test", one.image, np.full_like(one.sets, lab.NOT_CLOUD), BANDS, 20.0, "toa"
+    )
+    judged = tally(open_shadow, perfect, "shadow")
+    assert judged.tp + judged.fn + judged.fp + judged.tn == 0
+    assert np.isnan(judged.iou)
+
+
+def test_probabilities_fold_to_four() -> None:
+    logits = np.random.default_rng(0).normal(size=(7, 3, 3)).astype(np.float32)
+    four = four_probabilities(logits)
+    np.testing.assert_allclose(four.sum(axis=0), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(four[1] / four[2], np.exp(logits[4] - logits[3]), rtol=1e-4)
+
+
+def test_summary_runs_a_network_on_whole_samples() -> None:
+    from unclouded import models
+
+    net = models.create("slots-unet", widths=(8, 8, 8, 8)).eval()
+    logits = predict_sample(net, SAMPLES[0])
+    assert logits.shape == (7, 80, 72)
+    scores = summary([SAMPLES[0]], [logits])
+    assert 0 <= scores["l8biome cloud IoU"] <= 1
+
+
+def test_samples_have_to_fit() -> None:
+    one = SAMPLES[0]
+    with pytest.raises(InputError, match="labels"):
+        Sample("x", "x", "x", "train", one.image, one.sets[:-1], BANDS, 20.0, "toa")
+
+
+def test_no_scene_is_on_both_sides(shared_data: Path) -> None:
+    seen: dict[str, str] = {}
+    for one in l8biome(shared_data):
+        assert seen.setdefault(one.scene, one.split) == one.split
+    splits = list(seen.values())
+    assert splits.count("test") == len(L8BIOME_TEST)
+    assert splits.count("choose") == len(L8BIOME_CHOOSE)
+    assert len(splits) == 23
