@@ -125,10 +125,10 @@ def surfaces(root: Path) -> Iterator[Sample]:
         sets = np.full(cover.shape, lab.bits("land", "water", "snow"), np.uint8)
         sets[cover == 80] = lab.bits("water", "snow")
         sets[(cover > 0) & (cover < 70)] = lab.bits("land", "snow")
-        if path.stem.zfill(3) in cloudy:
-            sets = teacher_sets(image, bands, "boa", 1)
-        yield Sample(path.stem, "landsat_sr", path.stem, "train", image, sets | lab.SHADOW if path.stem in cloudy else sets,
-                     bands, 30.0, "boa", path.stem.zfill(3) not in cloudy)  # fmt: skip
+        clear = path.stem not in cloudy
+        if not clear:
+            sets = teacher_sets(image, bands, "boa", 1) | np.uint8(lab.SHADOW)
+        yield Sample(path.stem, "landsat_sr", path.stem, "train", image, sets, bands, 30.0, "boa", clear)
     twelve = tuple(band for name, band in S2.items() if name != "B10")
     for folder, least in (("czechia_sept", 96), ("bigearthnet_v2", 96)):
         for path in sorted((root / "more" / folder).glob("*.tif")):
