@@ -1,0 +1,82 @@
+"""unclouded finds clouds and their shadows in optical satellite scenes from any sensor, with calibrated uncertainty.
+
+>>> import unclouded
+>>> unclouded.Options(tile=512).tile
+512
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .classes import CLASSES, NO_DATA, OutputClass
+    from .errors import (
+        InputError,
+        MissingDependencyError,
+        ModelError,
+        OutputError,
+        RadiometryError,
+        RadiometryWarning,
+        UncloudedError,
+        UncloudedWarning,
+    )
+    from .options import Options
+    from .scene import Band, Radiometry, Scene
+
+_HOME = {
+    **dict.fromkeys(("CLASSES", "NO_DATA", "OutputClass"), "classes"),
+    **dict.fromkeys(
+        (
+            "InputError",
+            "MissingDependencyError",
+            "ModelError",
+            "OutputError",
+            "RadiometryError",
+            "RadiometryWarning",
+            "UncloudedError",
+            "UncloudedWarning",
+        ),
+        "errors",
+    ),
+    "Options": "options",
+    **dict.fromkeys(("Band", "Radiometry", "Scene"), "scene"),
+}
+"""Public names and the modules that define them; a module is imported when its first name is asked for."""
+
+__all__ = [
+    "CLASSES",
+    "NO_DATA",
+    "Band",
+    "InputError",
+    "MissingDependencyError",
+    "ModelError",
+    "Options",
+    "OutputClass",
+    "OutputError",
+    "Radiometry",
+    "RadiometryError",
+    "RadiometryWarning",
+    "Scene",
+    "UncloudedError",
+    "UncloudedWarning",
+    "__version__",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,1 @@
+"""Inference: tiling, runners, calibration and the loop that turns a scene into probabilities."""
