@@ -10,7 +10,9 @@ skipped, which changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import warnings
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -36,7 +38,7 @@ def band_sines(image: Tensor, frequency: Tensor, phase: Tensor, gain: Tensor) ->
     True
     """
     if torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
-        return _looped(image, frequency, phase, gain)
+        return _scripted()(image, frequency, phase, gain)
     if torch.compiler.is_compiling():
         argument = frequency[..., None, None] * image[:, :, None] + phase[..., None, None]
         return (gain[..., None, None] * torch.sin(argument)).sum(dim=1)
@@ -44,14 +46,22 @@ def band_sines(image: Tensor, frequency: Tensor, phase: Tensor, gain: Tensor) ->
     return out
 
 
-@torch.jit.script
-def _looped(image: Tensor, frequency: Tensor, phase: Tensor, gain: Tensor) -> Tensor:  # becomes an ONNX Loop
+def _looped(image: Tensor, frequency: Tensor, phase: Tensor, gain: Tensor) -> Tensor:
     first = image[:, 0:1] * 0.0
     out = first.expand(-1, frequency.size(2), -1, -1)
     for band in range(image.size(1)):
         argument = frequency[:, band, :, None, None] * image[:, band, None] + phase[:, band, :, None, None]
         out = out + gain[:, band, :, None, None] * torch.sin(argument)
     return out
+
+
+@functools.cache
+def _scripted() -> Callable[..., Tensor]:
+    # A script keeps its loop, which becomes an ONNX Loop over however many bands there are; a trace would unroll it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted: Callable[..., Tensor] = torch.jit.script(_looped)
+    return scripted
 
 
 def _steps(image: Tensor, gain: Tensor) -> Iterator[tuple[slice, int, slice]]:
