@@ -1,0 +1,151 @@
+"""Files that are complete or absent: everything is made in a hidden folder beside its target and then renamed."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ..errors import OutputError
+
+_LOCK = "lock"
+_log = logging.getLogger("unclouded")
+
+
+@contextmanager
+def partial_folder(folder: Path, scene_id: str) -> Iterator[Path]:
+    """A hidden folder inside ``folder`` for unfinished files; it disappears when the with-block ends.
+
+    Being on the same file system as the target, finished files can be renamed into place. Leftovers of killed runs of
+    the same scene are removed first; those of running ones are left alone. If ``folder`` had to be made and the
+    block fails, it is removed again.
+
+    Args:
+        folder: where the finished files go; made if it does not exist.
+        scene_id: name of the scene; part of the hidden folder's name.
+
+    Yields:
+        Path of the hidden folder.
+
+    Raises:
+        OutputError: the folder cannot be made or written to, or the name cannot be a file name.
+    """
+    if not scene_id or scene_id in (".", "..") or any(char in scene_id for char in "/\\\0"):
+        raise OutputError(
+            f"The scene is called '{scene_id}'.",
+            expected="The name becomes part of file names, so it cannot be empty or hold slashes.",
+            remedy="Rename the input, or set another id on the Scene.",
+        )
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder, scene_id)
+        partial = Path(tempfile.mkdtemp(prefix=f".{scene_id}.partial-", dir=folder))
+    except OSError as err:
+        raise cannot_write(folder, err) from err
+    lock = _take_lock(partial / _LOCK)
+    finished = False
+    try:
+        yield partial
+        finished = True
+    finally:
+        if lock is not None:
+            lock.close()
+        shutil.rmtree(partial, ignore_errors=True)
+        if made and not finished:
+            try:
+                folder.rmdir()
+            except OSError:
+                _log.debug("%s is kept, it is not empty", folder)
+
+
+def replace_file(made: Path, target: Path) -> None:
+    """Give a finished file its final name, after its content has reached the disk.
+
+    Raises:
+        OutputError: the target cannot be replaced.
+    """
+    try:
+        with made.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(made, target)
+        _sync_folder(target.parent)
+    except OSError as err:
+        raise cannot_write(target, err) from err
+
+
+def write_text(target: Path, text: str, scene_id: str) -> None:
+    """Write a small text file, complete or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with partial_folder(target.parent, scene_id) as partial:
+        made = partial / target.name
+        try:
+            made.write_text(text, encoding="utf-8")
+        except OSError as err:
+            raise cannot_write(target, err) from err
+        replace_file(made, target)
+
+
+def cannot_write(target: Path, err: Exception) -> OutputError:
+    """The error for a target that the file system refuses."""
+    reason = getattr(err, "strerror", None) or str(err) or type(err).__name__
+    return OutputError(
+        f"{target} cannot be written: {reason}.",
+        expected="The output folder has to be a folder with free space that you may write to.",
+        remedy="Choose another folder with -o, or correct its permissions.",
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":  # folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _take_lock(path: Path) -> IO[bytes] | None:
+    """Lock that the system gives back when the process dies, however it dies; None where there are no such locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    handle = path.open("wb")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # network file systems without locks: without the file nobody takes this folder for a leftover
+        handle.close()
+        path.unlink()
+        return None
+    return handle
+
+
+def _remove_leftovers(folder: Path, scene_id: str) -> None:
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    for name in folder.glob(f".{glob.escape(scene_id)}.partial-*"):
+        try:
+            handle = (name / _LOCK).open("rb")
+        except OSError:  # no lock: it cannot be known whether its maker still runs
+            continue
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            shutil.rmtree(name, ignore_errors=True)
+            _log.info("removed %s, left by a run that was interrupted", name)
