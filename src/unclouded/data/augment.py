@@ -33,7 +33,7 @@ BAND_CHOICES: tuple[tuple[float, tuple[str, ...] | None], ...] = (
 class Strength:
     """How strongly radiometry is disturbed; the defaults are those of the default model."""
 
-    gain: float = 0.10
+    gain: float = 0.14
     band_gain: float = 0.04
     band_offset: float = 0.008
     haze: float = 0.03

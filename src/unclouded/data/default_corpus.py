@@ -48,8 +48,10 @@ L8BIOME_TEST = (
     "Wetlands_00",
 )  # fmt: skip
 """Landsat-8 scenes that only the reported figures use: two with shadow, three clear, two overcast, two mixed."""
-L8BIOME_CHOOSE = ("Barren_11", "Forest_08", "Shrubland_02", "SnowIce_00")
+L8BIOME_CHOOSE = ("Barren_11", "Forest_08", "Shrubland_02", "Wetlands_01")
 """Landsat-8 scenes for model choice and calibration."""
+SEN12MSCR_CHOOSE = ("unknown_group_d", "ROIs1868_summer_102", "ROIs1158_spring_26")
+"""Sentinel-2 places for model choice and calibration; the last one is snow without cloud."""
 
 
 def read_corpus(root: Path) -> Iterator[Sample]:
@@ -96,7 +98,7 @@ def ukis(root: Path) -> Iterator[Sample]:
 
 
 def sen12mscr(root: Path) -> Iterator[Sample]:
-    """Sentinel-2 L1C patches: clear by their record, else labelled by the teacher. Two places choose."""
+    """Sentinel-2 L1C patches: clear by their record, else labelled by the teacher. Three places choose."""
     bands = tuple(S2.values())
     with (root / "sen12mscr/manifest.csv").open(encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["role"] in ("cloudy", "clear", "series")]
@@ -106,7 +108,7 @@ def sen12mscr(root: Path) -> Iterator[Sample]:
         clear |= "snow" in row["usable_for"]  # in these pairs neither date is cloudy
         clear |= row["role"] == "series" and row["cloud_fraction_weak"] == "0.000"
         sets = np.full(image.shape[1:], lab.CLEAR, np.uint8) if clear else teacher_sets(image, bands, "toa", 2)
-        split = "choose" if row["roi"] in ("unknown_group_d", "ROIs1868_summer_102") else "train"
+        split = "choose" if row["roi"] in SEN12MSCR_CHOOSE else "train"
         if not clear and row["cloud_fraction_weak"] == "1.000":
             sets = np.full(image.shape[1:], lab.CLOUD, np.uint8)
         name = Path(row["path"]).stem

@@ -20,18 +20,27 @@ from ..classes import SEVEN
 from ..data import augment
 from ..data import labels as lab
 from ..data.sample import Sample
-from ..descriptors import DESCRIPTOR_LENGTH, PERCENTILES, SLOTS, scene_percentiles, sensei_descriptors, slot_weights
+from ..descriptors import (
+    DESCRIPTOR_LENGTH,
+    PERCENTILES,
+    SLOTS,
+    scene_percentiles,
+    sensei_descriptors,
+    slot_index,
+    slot_weights,
+)
 from ..scene import Band
 from ..simulate.clouds import simulate_clouds
 from ..simulate.surface import procedural_surface
 
 MIXTURE: dict[str, float] = {
-    "human": 0.27,
-    "teacher": 0.28,
-    "simulated": 0.28,
-    "procedural": 0.08,
-    "clear": 0.05,
-    "pictures": 0.04,
+    "human": 0.25,
+    "teacher": 0.26,
+    "simulated": 0.25,
+    "procedural": 0.07,
+    "snow": 0.06,
+    "clear": 0.04,
+    "pictures": 0.07,
 }
 """Share of each kind of crop in a batch."""
 
@@ -77,11 +86,13 @@ class Crops:
             self.by_kind[kind].append(sample)
             if sample.background:
                 self.by_kind["simulated"].append(sample)
+                if _snow_share(sample) > 0.15:
+                    self.by_kind["snow"].append(sample)
         # Shadow by hand is rare: images that hold it are drawn three times as often.
         shadowed = [sample for sample in self.by_kind["human"] if (sample.sets == lab.SHADOW).any()]
         self.by_kind["human"] += 2 * shadowed
         self.by_kind["procedural"] = []
-        self.kinds = [kind for kind in MIXTURE if self.by_kind[kind] or kind == "procedural"]
+        self.kinds = [kind for kind in MIXTURE if self.by_kind[kind] or kind in ("procedural", "snow")]
         share = np.array([MIXTURE[kind] for kind in self.kinds])
         self.share = share / share.sum()
 
@@ -109,18 +120,19 @@ class Crops:
     def crop(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8], tuple[Band, ...]]:
         """One augmented crop: image with NaN where missing, sets, bands."""
         kind = self.kinds[rng.choice(len(self.kinds), p=self.share)]
-        if kind == "procedural":
+        if kind == "procedural" or (kind == "snow" and (rng.random() < 0.4 or not self.by_kind["snow"])):
             sample = self._any(rng, "simulated")
             bands = sample.bands
             ground = float(np.exp(rng.uniform(np.log(12), np.log(40))))
-            image = procedural_surface(bands, (self.side, self.side), ground, rng, level=sample.level)
+            image = procedural_surface(bands, (self.side, self.side), ground, rng, level=sample.level,
+                                       landscape="winter" if kind == "snow" else None)  # fmt: skip
             sets = np.full(image.shape[1:], lab.CLEAR, np.uint8)
         else:
             sample = self._any(rng, kind)
             bands = sample.bands
             image, sets, ground = self._cut(sample, rng)
         image, sets = augment.turn(image, sets, rng)
-        if kind in ("simulated", "procedural") and rng.random() < 0.92:
+        if rng.random() < {"simulated": 0.92, "procedural": 0.92, "snow": 0.4}.get(kind, 0.0):
             image, sets = self._clouded(image, sets, bands, sample.level, ground, rng)
         if kind == "pictures":
             return image, sets, bands
@@ -194,3 +206,15 @@ class Crops:
         out[tau > 3.5] = lab.CLOUD
         out[tau > 7.0] = lab.THICK
         return sky.image, out
+
+
+def _snow_share(sample: Sample) -> float:
+    """Share of pixels whose normalised difference of green and 1.6 um says snow; 0 without these bands."""
+    rows = {
+        SLOTS[index].name: row for row, band in enumerate(sample.bands) if (index := slot_index(band)) is not None
+    }
+    if not {"green", "swir16"} <= set(rows):
+        return 0.0
+    green, infrared = (sample.image[rows[name]].astype(np.float32) for name in ("green", "swir16"))
+    snow = (green > 0.25) & (green - infrared > 0.4 * (green + infrared))
+    return float(snow.mean())
