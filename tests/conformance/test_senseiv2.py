@@ -1,0 +1,101 @@
+"""The SEnSeI-v2 encoder against the released code and its author's correction, in double precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from unclouded.descriptors import PERCENTILES, sensei_descriptor
+from unclouded.models.senseiv2 import SEnSeIv2
+from unclouded.models.senseiv2_released import convert
+from unclouded.scene import Band
+
+CASES = ["s2_3", "s2_6", "s2_13", "l8_11", "s2_sar_dem", "multitemporal", "batch2"]
+KINDS = {"TOA Reflectance": "optical", "TOA Normalised Brightness Temperature": "thermal", "DEM": "dem"}
+
+
+@pytest.fixture(scope="module")
+def medium(vectors):
+    return vectors("senseiv2_medium")
+
+
+@pytest.fixture(scope="module")
+def state(medium):
+    return convert({key: torch.from_numpy(value) for key, value in medium.weights("SEnSeIv2_main").items()})
+
+
+def encoder(state, form, dtype=torch.float64):
+    net = SEnSeIv2(form=form)
+    missing, strange = net.load_state_dict(state, strict=False)
+    assert not strange
+    assert [key for key in missing if "num_batches" not in key] == []
+    return net.to(dtype).eval()
+
+
+def inputs(medium, case):
+    image = medium.input(case)
+    for index, bands in enumerate(medium.meta["cases"][case]["bands"]):
+        for row, band in enumerate(bands):
+            if band["band_type"] == "fill":
+                image[index, row] = -0.5
+    stored = [medium.arrays[f"main:{case}:{part}"] for part in ("descriptors", "stats")]
+    return torch.from_numpy(image).double(), torch.from_numpy(np.concatenate(stored, axis=2))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("form", ["released", "correction"])
+def test_every_stage_equals_the_reference(medium, state, form, case):
+    net = encoder(state, form)
+    image, descriptors = inputs(medium, case)
+    prefix = {"released": "main", "correction": "corr"}[form]
+    with torch.no_grad():
+        if form == "released":
+            medium.check(f"main:{case}:fc", net.before(descriptors))
+        features, mask = net.describe(descriptors)
+        medium.check(f"{prefix}:{case}:attention", features)
+        medium.check(f"{prefix}:{case}:frequency", net.frequency(features))
+        medium.check(f"{prefix}:{case}:phase_offset", net.phase(features))
+        medium.check(f"{prefix}:{case}:gain", net.gain(features))
+        medium.check(f"{prefix}:{case}:pooled", net.embed(image, features, mask))
+        medium.check(f"{prefix}:{case}:embedding", net(image, descriptors))
+
+
+def test_single_precision_stays_within_rounding(medium, state):
+    net = encoder(state, "released", torch.float32)
+    image, descriptors = inputs(medium, "s2_13")
+    with torch.no_grad():
+        got = net(image.float(), descriptors.float())
+    medium.check("main:s2_13:embedding", got, rel_l2=1e-5, largest=2e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_descriptors_equal_the_reference(medium, case):
+    stored = medium.arrays[f"main:{case}:descriptors"]
+    for index, bands in enumerate(medium.meta["cases"][case]["bands"]):
+        for row, entry in enumerate(bands):
+            got = sensei_descriptor(_band(entry), "nm")
+            if entry.get("multitemporal"):
+                got[73] = 1.0
+            np.testing.assert_allclose(got, stored[index, row], atol=2e-7)
+
+
+@pytest.mark.parametrize("case", ["s2_3", "s2_13"])
+def test_percentiles_equal_the_reference(medium, case):
+    image = medium.input(case)[0].astype(np.float64)
+    got = np.percentile(image, PERCENTILES, axis=(1, 2)).T
+    np.testing.assert_allclose(got, medium.arrays[f"main:{case}:stats"][0], rtol=1e-12)
+
+
+def test_parameter_count(medium):
+    net = SEnSeIv2()
+    assert sum(p.numel() for p in net.parameters()) == medium.meta["models"]["SEnSeIv2_main"]["parameters"]
+
+
+def _band(entry):
+    kind = entry["band_type"]
+    if kind == "fill":
+        return None
+    if kind.startswith("SAR"):
+        return Band(kind, kind.split()[1].lower(), None, None, 10.0, kind="sar")
+    return Band("b", None, entry.get("min_wavelength"), entry.get("max_wavelength"), 10.0, kind=KINDS[kind])
