@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from unclouded.classes import CLASSES, FOUR_FROM_SEVEN, SEVEN
 from unclouded.data import labels as lab
@@ -33,11 +31,3 @@ def test_codes_become_sets() -> None:
 def test_unknown_codes_are_refused_by_value() -> None:
     with pytest.raises(InputError, match=r"\[7\]"):
         lab.to_sets(np.uint8([[1, 7]]), {1: lab.THIN})
-
-
-@given(st.integers(0, 127))
-def test_widening_keeps_every_possible_class(mask: int) -> None:
-    wide = int(lab.widened(np.array([mask], np.uint8))[0])
-    assert wide & mask == mask
-    assert bool(wide & lab.CLOUD) == bool(mask & lab.CLOUD)
-    assert wide & lab.SHADOW == mask & lab.SHADOW

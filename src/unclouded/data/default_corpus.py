@@ -211,7 +211,7 @@ def rgb8(root: Path) -> Iterator[Sample]:
             sets = np.where(truth, lab.CLOUD, lab.NOT_CLOUD).astype(np.uint8)
             missing = (picture == 0).all(axis=0)
             sets[missing] = lab.IGNORED
-            image = np.where(missing, np.nan, picture / np.float32(255)).astype(np.float32)
+            image = np.where(missing, np.nan, picture.astype(np.float32) / 255).astype(np.float32)
             split = "test" if "95cloud" in table else "choose" if number % 3 == 0 else "train"
             name = Path(row[rgb]).stem
             yield Sample(name, Path(table).stem, name, split, image, sets, bands, 30.0, "counts")

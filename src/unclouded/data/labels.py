@@ -64,15 +64,3 @@ def to_sets(codes: NDArray[np.integer], table: Mapping[int, int]) -> NDArray[np.
             remedy="Check that the raster belongs to this data set, or extend its table.",
         )
     return out
-
-
-def widened(sets: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Sets in which all clouds count alike and all clear surfaces count alike: the coarse question only.
-
-    >>> int(widened(np.uint8([THICK]))[0]) == CLOUD
-    True
-    """
-    out = sets.copy()
-    out[(sets & CLOUD) > 0] |= np.uint8(CLOUD)
-    out[(sets & CLEAR) > 0] |= np.uint8(CLEAR)
-    return out

@@ -53,7 +53,7 @@ def teacher_probability(image: NDArray[np.float32], bands: Sequence[Band], level
         stack = (np.stack([planes[name] for name in statistics["band_names"]]) - mean) / std
         total += _tiled(session, stack)
         count += 1
-    return total / max(count, 1)
+    return total / np.float32(max(count, 1))
 
 
 def teacher_sets(image: NDArray[np.float32], bands: Sequence[Band], level: str, coarsen: int) -> NDArray[np.uint8]:
@@ -112,4 +112,4 @@ def _tiled(session: Any, stack: NDArray[np.float32]) -> NDArray[np.float32]:
             power = np.exp(logits - logits.max(axis=0))
             total[:, y : y + 256, x : x + 256] += window * power / power.sum(axis=0)
             weight[y : y + 256, x : x + 256] += window
-    return (total / weight)[:, :rows, :cols]
+    return np.asarray((total / weight)[:, :rows, :cols], dtype=np.float32)

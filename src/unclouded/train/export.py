@@ -56,7 +56,7 @@ def export(net: nn.Module, card: ModelCard, folder: Path) -> ModelCard:
     import onnx
     from safetensors.torch import save_file
 
-    net = net.eval().to(memory_format=torch.contiguous_format)
+    net = net.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     card = card.model_copy(update={"parameters": sum(p.numel() for p in net.parameters())})
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:

@@ -20,16 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import models
 from ..classes import SEVEN
-from ..data import labels as lab
 from ..data.sample import Sample
+from ..losses import coarse_set_cross_entropy, set_cross_entropy
 from .batches import Batch, Crops
 from .scores import predict_sample, summary
 
 log = logging.getLogger("unclouded")
+
+GROUPS = ((0, 1, 2), (3, 4))
+"""Classes that the coarse question does not tell apart: land, water and snow; thin and thick cloud."""
 
 
 @dataclass(frozen=True)
@@ -53,38 +55,15 @@ class Settings:
     check_every: int = 1000
 
 
-def set_cross_entropy(logits: Tensor, possible: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of -log of the probability of the possible set; pixels without a possible class are left out.
-
-    Args:
-        logits: (n, k, h, w).
-        possible: (n, k, h, w) bool.
-        weight: (n, h, w).
-    """
-    log_p = F.log_softmax(logits, dim=1)
-    inside = torch.logsumexp(log_p.masked_fill(~possible, -1e4), dim=1)
-    weight = weight * possible.any(dim=1)
-    return -(inside * weight).sum() / weight.sum().clamp(min=1.0)
-
-
-def widen(possible: Tensor) -> Tensor:
-    """Sets in which any cloud means either cloud, and any clear surface means all of them; (n, k, h, w) bool."""
-    out = possible.clone()
-    for members in (lab.CLEAR, lab.CLOUD):
-        rows = [index for index in range(len(SEVEN)) if members >> index & 1]
-        out[:, rows] = possible[:, rows].any(dim=1, keepdim=True)
-    return out
-
-
-def losses(outputs: dict[str, Tensor], batch: Batch, settings: Settings) -> Tensor:
+def total_loss(outputs: dict[str, Tensor], batch: Batch, settings: Settings) -> Tensor:
     """The coarse question (clear, cloud, shadow) at full weight, the fine classes at a fifth, recovery at a tenth."""
     possible = batch.sets
     shadow = SEVEN.index("shadow")
     only_shadow = possible[:, shadow] & (possible.sum(dim=1) == 1)
     weight = 1.0 + (settings.shadow_weight - 1.0) * only_shadow
     logits = outputs["logits"].float()
-    loss = set_cross_entropy(logits, widen(possible), weight)
-    loss = loss + settings.fine_weight * set_cross_entropy(logits, possible, torch.ones_like(weight))
+    loss = coarse_set_cross_entropy(logits, possible, GROUPS, weight=weight)
+    loss = loss + settings.fine_weight * set_cross_entropy(logits, possible)
     if "recovery_loss" in outputs:
         loss = loss + settings.recovery_weight * outputs["recovery_loss"].float()
     return loss
@@ -111,7 +90,8 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings) -> nn.Mod
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    net = models.create(settings.architecture, **dict(settings.options)).to(memory_format=torch.channels_last)
+    net = models.create(settings.architecture, **dict(settings.options))
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = models.create(settings.architecture, **dict(settings.options)).eval()
     mean.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -130,11 +110,11 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings) -> nn.Mod
         descriptors = batch.slots if net.front_end == "slots" else batch.descriptors
         torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout, the same after a resume
         with torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16"):
-            outputs = net.outputs(batch.image.to(device), descriptors.to(device))  # type: ignore[operator]
+            outputs = net.outputs(batch.image.to(device), descriptors.to(device))
         batch.sets = batch.sets.to(device)
-        loss = losses(outputs, batch, settings)
+        loss = total_loss(outputs, batch, settings)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         _average(mean, net, min(settings.average, (step + 1) / (step + 10)))
