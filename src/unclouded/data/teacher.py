@@ -53,7 +53,7 @@ def teacher_probability(image: NDArray[np.float32], bands: Sequence[Band], level
         stack = (np.stack([planes[name] for name in statistics["band_names"]]) - mean) / std
         total += _tiled(session, stack)
         count += 1
-    return total / np.float32(max(count, 1))
+    return np.asarray(total / max(count, 1), dtype=np.float32)
 
 
 def teacher_sets(image: NDArray[np.float32], bands: Sequence[Band], level: str, coarsen: int) -> NDArray[np.uint8]:

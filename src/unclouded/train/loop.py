@@ -110,7 +110,7 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings) -> nn.Mod
         descriptors = batch.slots if net.front_end == "slots" else batch.descriptors
         torch.manual_seed(settings.seed * 1_000_003 + step)  # dropout, the same after a resume
         with torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16"):
-            outputs = net.outputs(batch.image.to(device), descriptors.to(device))
+            outputs = net.outputs(batch.image.to(device), descriptors.to(device))  # type: ignore[operator]
         batch.sets = batch.sets.to(device)
         loss = total_loss(outputs, batch, settings)
         optimiser.zero_grad(set_to_none=True)
