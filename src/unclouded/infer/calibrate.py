@@ -1,0 +1,211 @@
+"""From logits to calibrated probabilities, and how good their calibration is. Numpy only.
+
+Shapes
+    k  the network's seven classes        c  the four output classes        y, x  pixels        n  pixels in a list
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..classes import CLASSES, FOUR_FROM_SEVEN, SEVEN
+from ..errors import InputError
+from ..models.card import Calibration
+
+_LOG_TEMPERATURE = (-3.0, 3.0)
+"""Natural logarithms of the lowest and highest temperature that a fit may give: about 0.05 to 20."""
+
+
+def fold(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
+    """Calibrated scores of the four output classes from the logits of the seven.
+
+    The probability of an output class is the sum over its members, after ``logits / temperature + bias``. The class
+    'no data' is dropped: missing pixels are known, not predicted. Scores are unnormalised log-probabilities, so that
+    they can be interpolated; :func:`probabilities` makes them add up to 1.
+
+    Args:
+        logits: (k, y, x) float32 in the order of :data:`unclouded.classes.SEVEN`; overwritten.
+        calibration: temperature and class biases.
+
+    Returns:
+        (c, y, x) float32.
+
+    >>> scores = fold(np.zeros((7, 1, 1), np.float32), Calibration())
+    >>> probabilities(scores)[:, 0, 0].round(3)
+    array([0.5  , 0.167, 0.167, 0.167], dtype=float32)
+    """
+    out = np.empty((len(CLASSES), *logits.shape[1:]), np.float32)
+    gain = np.float32(1.0 / calibration.temperature)
+    for row in range(logits.shape[1]):  # a row of seven planes stays in the cache
+        line = logits[:, row]
+        line *= gain
+        for index, bias in enumerate(calibration.bias):
+            if bias:
+                line[index] += np.float32(bias)
+        for index, members in enumerate(FOUR_FROM_SEVEN):
+            if len(members) == 1:
+                out[index, row] = line[members[0]]
+            else:
+                out[index, row] = _log_sum_exp(line[list(members)])
+    return out
+
+
+def probabilities(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the first axis.
+
+    >>> probabilities(np.float32([[0.0], [0.0]])).tolist()
+    [[0.5], [0.5]]
+    """
+    out = np.subtract(scores, scores.max(axis=0))
+    np.exp(out, out=out)
+    out /= out.sum(axis=0)
+    return out
+
+
+def entropy(probability: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Predictive entropy divided by the logarithm of the number of classes.
+
+    Args:
+        probability: (c, ...) in 0..1, summing to 1 along the first axis.
+
+    Returns:
+        (...) 0 where one class is certain, 1 where all are equally likely.
+
+    >>> entropy(np.array([[1.0, 0.25], [0.0, 0.25], [0.0, 0.25], [0.0, 0.25]])).tolist()
+    [0.0, 1.0]
+    """
+    share = np.where(probability > 0, probability, 1.0)
+    total = (probability * np.log(share)).sum(axis=0) / -np.log(probability.shape[0])
+    return np.clip(total, 0.0, 1.0) + 0.0  # no negative zero
+
+
+def fit_temperature(logits: NDArray[np.floating], sets: NDArray[np.bool_], fitted_on: str = "") -> Calibration:
+    """The temperature under which blended logits explain the labels best.
+
+    Args:
+        logits: (k, n), blended as in production.
+        sets: (k, n), True for each class that the label leaves possible; a certain label has one. Pixels with no
+            possible class, or with all, say nothing and are left out.
+        fitted_on: what the data are, for the card.
+
+    Returns:
+        Calibration with the temperature that minimises the mean of ``-log(sum of the possible classes'
+        probabilities)``, no biases, and the calibration error that is left.
+
+    Raises:
+        InputError: shapes differ, or no pixel has a label.
+
+    Source:
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2, with the loss over sets of
+        SEnSeI-v2 in place of the cross-entropy, which it equals for certain labels.
+    """
+    logits = np.asarray(logits, np.float64)
+    sets = np.asarray(sets, bool)
+    if logits.shape != sets.shape or logits.ndim != 2 or logits.shape[0] != len(SEVEN):
+        raise InputError(
+            f"Logits have the shape {logits.shape}, label sets {sets.shape}.",
+            expected=f"Both are ({len(SEVEN)}, n).",
+            remedy="Flatten the pixels and put the classes first.",
+        )
+    judged = sets.any(axis=0) & ~sets.all(axis=0)
+    if not judged.any():
+        raise InputError(
+            "No pixel has a label that excludes a class.",
+            expected="Temperature is fitted on labelled pixels.",
+            remedy="Pass pixels with labels.",
+        )
+    logits, sets = logits[:, judged], sets[:, judged]
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        possible = np.where(sets, scaled, -np.inf)
+        return float((_log_sum_exp(scaled) - _log_sum_exp(possible)).mean())
+
+    temperature = float(np.exp(_golden_section(loss, *_LOG_TEMPERATURE)))
+    fitted = Calibration(temperature=temperature, fitted_on=fitted_on)
+    four = probabilities(fold(logits[:, None].astype(np.float32), fitted))[:, 0]
+    groups = np.stack([sets[list(members)].any(axis=0) for members in FOUR_FROM_SEVEN])
+    return fitted.model_copy(update={"expected_calibration_error": expected_calibration_error(four, groups)})
+
+
+def expected_calibration_error(
+    probability: NDArray[np.floating], truth: NDArray[Any], bins: int = 15
+) -> float | None:
+    """Mean distance between how sure a prediction is and how often it is right.
+
+    Args:
+        probability: (c, ...), summing to 1 along the first axis; pixels with NaN are left out.
+        truth: class codes (...) integer, codes outside of 0..c-1 are left out; or possible classes (c, ...) bool,
+            where the prediction is right if its class is possible, and pixels with no possible class are left out.
+        bins: number of equal intervals of confidence.
+
+    Returns:
+        Value in 0..1, or None when there is no pixel to judge.
+
+    Raises:
+        InputError: the shapes do not fit.
+
+    Source:
+        Guo et al., ICML 2017, equation 3.
+
+    >>> sure = np.array([[0.8] * 10, [0.2] * 10])
+    >>> round(expected_calibration_error(sure, np.array([0] * 8 + [1] * 2)), 6)
+    0.0
+    >>> round(expected_calibration_error(sure, np.array([0] * 10)), 6)
+    0.2
+    """
+    probability = np.asarray(probability)
+    truth = np.asarray(truth)
+    count = probability.shape[0]
+    of_sets = truth.dtype == bool
+    if truth.shape != (probability.shape if of_sets else probability.shape[1:]):
+        raise InputError(
+            f"Probabilities have the shape {probability.shape}, labels {truth.shape}.",
+            expected="Labels are class codes (y, x), or booleans of the probabilities' shape.",
+            remedy="Pass both for the same pixels, with the classes first.",
+        )
+    flat = probability.reshape(count, -1)
+    best = flat.argmax(axis=0)
+    confidence = flat.max(axis=0).astype(np.float64)
+    if of_sets:
+        sets = truth.reshape(count, -1)
+        judged, right = sets.any(axis=0), sets[best, np.arange(best.size)]
+    else:
+        codes = truth.ravel()
+        judged, right = (codes >= 0) & (codes < count), codes == best
+    judged = judged & np.isfinite(flat).all(axis=0)
+    total = int(judged.sum())
+    if total == 0:
+        return None
+    confidence, right = confidence[judged], right[judged]
+    place = np.minimum((confidence * bins).astype(np.intp), bins - 1)
+    gap = np.bincount(place, confidence, bins) - np.bincount(place, right, bins)
+    return float(np.abs(gap).sum() / total)
+
+
+def _log_sum_exp(values: NDArray[Any]) -> NDArray[Any]:
+    highest = values.max(axis=0)
+    highest = np.where(np.isfinite(highest), highest, 0).astype(values.dtype)
+    with np.errstate(divide="ignore"):
+        total: NDArray[Any] = np.log(np.exp(values - highest).sum(axis=0)) + highest
+    return total
+
+
+def _golden_section(function: Any, low: float, high: float, tolerance: float = 1e-5) -> float:
+    """Where a function with one minimum is lowest."""
+    ratio = (np.sqrt(5.0) - 1.0) / 2.0
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > tolerance:
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = function(right)
+    return float((low + high) / 2.0)

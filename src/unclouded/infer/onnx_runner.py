@@ -1,0 +1,94 @@
+"""Runs a network with onnxruntime on the CPU: the base install needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+from ..models.card import ModelCard
+from .runner import descriptor_length, read_weights
+
+try:  # onnxruntime exports its exceptions nowhere else
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
+
+    _BROKEN: tuple[type[Exception], ...] = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, RuntimeError)
+except ImportError:
+    _BROKEN = (RuntimeError,)
+
+
+class OnnxRunner:
+    """A network in an onnxruntime session, see :class:`unclouded.infer.runner.Runner`.
+
+    Args:
+        card: the model's card.
+        weights: path of the ``.onnx`` file.
+        threads: CPU threads.
+
+    Raises:
+        ModelError: the file is damaged, is not the one of the card, or has other inputs and outputs than expected.
+    """
+
+    def __init__(self, card: ModelCard, weights: Path, threads: int) -> None:
+        content, self.sha256 = read_weights(weights, card)
+        self.card = card
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Waiting threads must not burn the core that decodes the next rows.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except _BROKEN as err:
+            raise ModelError(
+                f"onnxruntime cannot load {weights}: {_first_line(err)}.",
+                expected="The file is an ONNX network of operator set 17 or another that onnxruntime knows.",
+                remedy="Export the model again, or update onnxruntime.",
+            ) from err
+        self._check(weights)
+        # The arena gives back what a tile needed: it would keep the blocks of every tile shape otherwise.
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    def run(self, image: NDArray[np.float32], descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of a batch, see :class:`unclouded.infer.runner.Runner`."""
+        feed = {"image": np.ascontiguousarray(image), "descriptors": np.ascontiguousarray(descriptors)}
+        logits: NDArray[np.float32] = self._session.run(["logits"], feed, self._run_options)[0]
+        return logits
+
+    def _check(self, weights: Path) -> None:
+        """Compare inputs and output with what the masking loop will give and take."""
+        length, classes = descriptor_length(self.card), len(self.card.classes)
+        wanted = {
+            "image": ("tensor(float)", 4, {}),
+            "descriptors": ("tensor(float)", 3, {2: length}),
+            "logits": ("tensor(float)", 4, {1: classes}),
+        }
+        nodes = {node.name: node for node in (*self._session.get_inputs(), *self._session.get_outputs())}
+        problem = ""
+        if nodes.keys() != wanted.keys():
+            problem = f"has the inputs and outputs {', '.join(nodes)}"
+        for name, (kind, dimensions, sizes) in wanted.items() if not problem else ():
+            node = nodes[name]
+            if node.type != kind or len(node.shape) != dimensions:
+                problem = f"has {name} of type {node.type} and shape {node.shape}"
+            for axis, size in sizes.items():
+                if not problem and isinstance(node.shape[axis], int) and node.shape[axis] != size:
+                    problem = f"has {node.shape[axis]} where {size} are expected along axis {axis} of {name}"
+        if problem:
+            raise ModelError(
+                f"The network {weights} {problem}.",
+                expected=f"Its inputs are image (n, b, h, w) and descriptors (n, b, {length}), its output is logits"
+                f" (n, {classes}, h, w), all float32.",
+                remedy="Export it with unclouded.train.export.export, which checks this.",
+            )
+
+
+def _first_line(err: Exception) -> str:
+    return (str(err).strip().splitlines() or [type(err).__name__])[0].rstrip(".")

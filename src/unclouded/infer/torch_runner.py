@@ -1,0 +1,69 @@
+"""Runs a network with torch: for weights without an ONNX file, and to compare both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MissingDependencyError, ModelError
+from ..models import create
+from ..models.card import ModelCard
+from .runner import read_weights
+
+
+class TorchRunner:
+    """A network of the model registry with safetensors weights, see :class:`unclouded.infer.runner.Runner`.
+
+    Args:
+        card: the model's card; it names the architecture and its options.
+        weights: path of the ``.safetensors`` file.
+        threads: CPU threads; torch has one setting for the whole process.
+        device: where the network runs, ``cpu`` or ``cuda``.
+
+    Raises:
+        ModelError: the weights are damaged, or do not fit the architecture.
+        MissingDependencyError: torch is not installed.
+    """
+
+    def __init__(self, card: ModelCard, weights: Path, threads: int, device: str = "cpu") -> None:
+        try:
+            import torch
+            from safetensors import SafetensorError
+            from safetensors.torch import load
+        except ImportError as err:
+            raise MissingDependencyError.for_extra("torch", "torch") from err
+        content, self.sha256 = read_weights(weights, card)
+        self.card = card
+        self._device = torch.device(device)
+        self._threads = threads
+        network = create(card.architecture, **card.options)
+        try:
+            network.load_state_dict(load(content))
+        except (SafetensorError, RuntimeError) as err:
+            raise ModelError(
+                f"The weights {weights} do not fit the architecture '{card.architecture}':"
+                f" {str(err).strip().splitlines()[0]}",
+                expected="Weights and card come from the same export.",
+                remedy="Export the model again.",
+            ) from err
+        self._network = network.eval().to(self._device)
+
+    def run(self, image: NDArray[np.float32], descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of a batch, see :class:`unclouded.infer.runner.Runner`."""
+        import torch
+
+        if self._device.type == "cpu" and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = (
+                self._network(
+                    torch.from_numpy(np.ascontiguousarray(image)).to(self._device),
+                    torch.from_numpy(np.ascontiguousarray(descriptors)).to(self._device),
+                )
+                .float()
+                .cpu()
+                .numpy()
+            )
+        return logits

@@ -1,0 +1,117 @@
+"""Calibration: folding equals adding probabilities, and a fit finds the temperature that made the labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unclouded.classes import FOUR_FROM_SEVEN
+from unclouded.errors import InputError
+from unclouded.infer.calibrate import entropy, expected_calibration_error, fit_temperature, fold, probabilities
+from unclouded.models.card import Calibration
+
+
+def softmax64(logits: np.ndarray) -> np.ndarray:
+    power = np.exp(logits.astype(np.float64) - logits.max(axis=0))
+    return power / power.sum(axis=0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.floats(0.1, 10),
+    st.lists(st.floats(-4, 4), min_size=7, max_size=7),
+    st.sampled_from([0.1, 3.0, 60.0]),
+)
+def test_folding_adds_the_probabilities_of_the_members(
+    seed: int, temperature: float, bias: list[float], spread: float
+) -> None:
+    logits = np.random.default_rng(seed).normal(0, spread, (7, 4, 5)).astype(np.float32)
+    seven = softmax64(logits / temperature + np.array(bias)[:, None, None])
+    four = np.stack([seven[list(members)].sum(axis=0) for members in FOUR_FROM_SEVEN])
+    with np.errstate(invalid="ignore"):
+        expected = four / four.sum(axis=0)
+    got = probabilities(fold(logits.copy(), Calibration(temperature=temperature, bias=tuple(bias))))
+    # Where float64 itself loses all four classes beside 'no data' there is nothing to compare with.
+    known = np.broadcast_to(four.sum(axis=0) > 1e-200, got.shape)
+    np.testing.assert_allclose(got[known], expected[known], atol=2e-5)
+    np.testing.assert_allclose(got.sum(axis=0), 1.0, atol=1e-5)
+
+
+def test_no_data_takes_no_share() -> None:
+    logits = np.zeros((7, 1, 1), np.float32)
+    logits[6] = 50.0
+    four = probabilities(fold(logits, Calibration()))[:, 0, 0]
+    np.testing.assert_allclose(four, [1 / 2, 1 / 6, 1 / 6, 1 / 6], rtol=1e-5)
+
+
+def test_entropy() -> None:
+    half = np.array([[0.5], [0.5], [0.0], [0.0]])
+    np.testing.assert_allclose(entropy(half), [0.5])
+    assert entropy(np.eye(4)).tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("true_temperature", [0.4, 1.0, 3.0])
+def test_fit_finds_the_temperature_that_made_the_labels(true_temperature: float) -> None:
+    rng = np.random.default_rng(5)
+    logits = rng.normal(0, 2.5, (7, 40000))
+    share = softmax64(logits / true_temperature).cumsum(axis=0)
+    classes = (rng.random(logits.shape[1]) > share).sum(axis=0)
+    sets = np.arange(7)[:, None] == classes
+    fitted = fit_temperature(logits, sets)
+    assert fitted.temperature == pytest.approx(true_temperature, rel=0.03)
+    assert fitted.expected_calibration_error is not None
+    assert fitted.expected_calibration_error < 0.02
+
+
+def test_fit_takes_sets_of_possible_classes() -> None:
+    rng = np.random.default_rng(6)
+    logits = rng.normal(0, 2.5, (7, 60000))
+    share = softmax64(logits / 2.0).cumsum(axis=0)
+    classes = (rng.random(logits.shape[1]) > share).sum(axis=0)
+    cloud = np.isin(classes, (3, 4))
+    sets = np.where(np.isin(np.arange(7), (3, 4))[:, None], cloud, ~cloud)  # cloud or not cloud, no more is known
+    blank = np.zeros((7, 500), bool)
+    fitted = fit_temperature(
+        np.concatenate([logits, rng.normal(0, 9, (7, 1000))], axis=1),
+        np.concatenate([sets, blank, ~blank], axis=1),
+        fitted_on="made up",
+    )
+    assert fitted.temperature == pytest.approx(2.0, rel=0.05)
+    assert fitted.fitted_on == "made up"
+
+
+@pytest.mark.parametrize(
+    ("logits", "sets"),
+    [
+        (np.zeros((7, 3)), np.zeros((7, 3), bool)),
+        (np.zeros((7, 3)), np.ones((7, 3), bool)),
+        (np.zeros((7, 3)), np.ones((7, 4), bool)),
+        (np.zeros((4, 3)), np.ones((4, 3), bool)),
+    ],
+    ids=["no-label", "all-possible", "lengths", "classes"],
+)
+def test_fit_refuses_what_says_nothing(logits: np.ndarray, sets: np.ndarray) -> None:
+    with pytest.raises(InputError) as caught:
+        fit_temperature(logits, sets)
+    assert all((caught.value.found, caught.value.expected, caught.value.remedy))
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two bins: ten pixels with 0.9, eight of them right; ten with 0.6, three of them right.
+    sure = np.array([0.9] * 10 + [0.6] * 10)
+    probability = np.stack([sure, 1 - sure])
+    truth = np.array([0] * 8 + [1] * 2 + [0] * 3 + [1] * 7)
+    assert expected_calibration_error(probability, truth) == pytest.approx(0.5 * 0.1 + 0.5 * 0.3)
+    sets = truth == np.arange(2)[:, None]
+    assert expected_calibration_error(probability, sets) == pytest.approx(0.2)
+
+
+def test_calibration_error_leaves_out_what_cannot_be_judged() -> None:
+    probability = np.array([[1.0, 1.0, np.nan, 1.0], [0.0, 0.0, np.nan, 0.0]])
+    assert expected_calibration_error(probability, np.array([0, 255, 0, 1])) == pytest.approx(0.5)
+    assert expected_calibration_error(probability, np.full(4, 255)) is None
+    with pytest.raises(InputError):
+        expected_calibration_error(probability, np.zeros(3, int))
