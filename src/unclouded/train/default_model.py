@@ -2,31 +2,77 @@
 
     python -m unclouded.train.default_model prepare  --data DATA --work runs/default
     python -m unclouded.train.default_model fit      --work runs/default --front slots|senseiv2
-    python -m unclouded.train.default_model finish   --work runs/default --front slots
+    python -m unclouded.train.default_model finish   --work runs/default --front slots --out src/unclouded/weights
 
-``prepare`` reads and labels the imagery, ``fit`` trains (and resumes), ``finish`` calibrates, measures, exports and
-writes the card into the package. docs/default-model.md tells what the steps measured.
+``prepare`` reads and labels the imagery, ``fit`` trains (and resumes), ``finish`` calibrates and exports with a card.
+The figures of the card are measured afterwards, through the public API: benchmarks/accuracy.py --card.
+docs/default-model.md tells what the steps measured.
 """
 
 from __future__ import annotations
 
 import logging
 import pickle
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
+from .. import models
+from ..classes import SEVEN
 from ..data.default_corpus import read_corpus
 from ..data.sample import Sample
+from ..models.card import ModelCard, TrainingSource
+from .calibration import fit_calibration
+from .export import export
 from .loop import Settings, train
+from .scores import predict_sample
 
 FRONTS: dict[str, tuple[str, dict[str, Any]]] = {
     "slots": ("slots-unet", {"widths": (32, 64, 128, 192), "depth": 1}),
     "senseiv2": ("senseiv2-unet", {"widths": (32, 64, 128, 192), "depth": 1, "channels": 16}),
 }
 """Architecture and options of the two front ends that were trained."""
+
+
+SOURCES: dict[str, tuple[str, Any, str, str]] = {
+    "l8biome": (
+        "Landsat-8 Biome patches (USGS cloud validation)", "human", "public domain; patches MIT",
+        "four-class masks; shadow stays open where a cloudy mask has none",
+    ),
+    "sen12mscr": (
+        "SEN12MS-CR and SEN12MS-CR-TS patches, Sentinel-2 L1C", "teacher", "CC BY 4.0 as far as known, not verified",
+        "clear dates as backgrounds; others labelled by ukis-csmask 1.0.0 (Apache-2.0)",
+    ),
+    "landsat_sr": (
+        "Landsat-8/9 surface-reflectance patches with WorldCover codes", "none", "not stated; USGS public domain",
+        "clear backgrounds",
+    ),
+    "czechia_sept": ("Sentinel-2 L2A scenes of Czechia", "none", "not stated; Copernicus", "clear backgrounds"),
+    "bigearthnet_v2": ("BigEarthNet v2 patches, Sentinel-2 L2A", "none", "CDLA-Permissive-1.0", "clear backgrounds"),
+    "sen1floods11": ("one Sen1Floods11 chip, Sentinel-2 L1C", "none", "not stated; Copernicus", "clear background"),
+    "kentucky": ("one Landsat-8 scene with cumulus", "teacher", "MIT; USGS public domain", "ukis-csmask labels"),
+    "coasts": ("two Sentinel-2 L2A coasts", "teacher", "MIT; Copernicus", "ukis-csmask labels, one clear"),
+    "eolearn": ("five Sentinel-2 L1C dates of eo-learn's examples", "teacher", "MIT; Copernicus", "ukis-csmask labels"),
+    "landsat_l1": ("a Landsat-8 and a Landsat-5 Level-1 crop", "teacher", "MIT, GPL-3 package data; USGS public domain",
+                   "ukis-csmask labels"),
+    "l8_bqa": ("8-bit Landsat-8 RGB patches with quality-band labels", "algorithmic", "not stated; USGS public domain",
+               "uncalibrated pictures"),
+}  # fmt: skip
+"""Title, kind of labels, licence and use of every source that was trained on."""
+
+LIMITS = (
+    "Trained on few scenes: about 230 small images and simulated clouds. Expect surprises on surfaces not among them.",
+    "Snow, ice, salt and bright sand are taken for cloud at times, most of all without a short-wave infrared band.",
+    "Thin cloud and haze over bright ground are missed at times; the border between thin and thick is soft.",
+    "Shadow labels made by people were scarce: shadow is the weakest class, over water most of all.",
+    "Landsat-8, Landsat-7, Sentinel-2 and 8-bit pictures were measured; other sensors were not.",
+    "Uncalibrated pictures work, but their probabilities are not to be read as calibrated.",
+    "Not for decisions that endanger people, and not as the only source of ground truth.",
+)
+"""Where the model fails, for its card."""
 
 
 @click.group()
@@ -59,6 +105,58 @@ def fit(work: Path, front: str, steps: int, threads: int, seed: int) -> None:
     architecture, options = FRONTS[front]
     settings = Settings(architecture=architecture, options=tuple(options.items()), steps=steps, seed=seed)
     train(_samples(work), work / f"{front}-{seed}", settings)
+
+
+@main.command()
+@click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--front", type=click.Choice(list(FRONTS)), required=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--name", default="default", show_default=True)
+def finish(work: Path, front: str, seed: int, out: Path, name: str) -> None:
+    """Calibrate on the choosing samples, export, write the card."""
+    torch.set_num_threads(2)
+    architecture, options = FRONTS[front]
+    net = models.create(architecture, **options).eval()
+    state = torch.load(work / f"{front}-{seed}" / "last.pt", weights_only=True)
+    net.load_state_dict(state["mean"])
+    samples = _samples(work)
+    chosen = [sample for sample in samples if sample.split == "choose"]
+    calibration = fit_calibration(chosen, [predict_sample(net, sample) for sample in chosen])
+    card = ModelCard(
+        name=name,
+        title="Cloud and shadow mask for any optical sensor",
+        version="0.1.0",
+        architecture=architecture,
+        options=options,
+        front_end="slots" if front == "slots" else "senseiv2",
+        percentiles=front == "senseiv2",
+        classes=SEVEN,
+        calibration=calibration,
+        training=sources(samples),
+        limits=LIMITS,
+        licence="Apache-2.0 (weights); the imagery they were trained on keeps its own licences, see training",
+        parameters=1,
+    )
+    card = export(net, card, out)
+    click.echo(f"step {state['step']}, {card.parameters} parameters, {calibration}")
+
+
+def sources(samples: list[Sample]) -> tuple[TrainingSource, ...]:
+    """What the training samples were, source by source."""
+    counts = Counter(sample.source for sample in samples if sample.split == "train")
+    simulated = TrainingSource(
+        name="simulated clouds and shadows",
+        labels="simulated",
+        images=sum(sample.background for sample in samples if sample.split == "train"),
+        licence="own",
+        use="drawn anew for every crop, over the clear images and over procedural surfaces",
+    )
+    known = tuple(
+        TrainingSource(name=title, labels=labels, images=counts[source], licence=licence, use=use)
+        for source, (title, labels, licence, use) in SOURCES.items()
+    )
+    return (*known, simulated)
 
 
 def _samples(work: Path) -> list[Sample]:
