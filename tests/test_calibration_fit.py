@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy")
-
 from unclouded.classes import SEVEN
-from unclouded.data import labels as lab
 from unclouded.data.sample import Sample
 from unclouded.scene import Band
-from unclouded.train.calibration import FEWEST_IMAGES, fit_calibration, set_likelihood
+from unclouded.train.calibration import FEWEST_IMAGES, fit_calibration
 
 BANDS = (Band("r", "red", 640, 680, 20), Band("n", "nir", 840, 880, 20))
 
@@ -39,9 +36,3 @@ def test_levels_with_few_images_take_the_common_one() -> None:
     pairs = [drawn(1.0, seed, "toa") for seed in range(FEWEST_IMAGES)] + [drawn(1.0, 99, "boa")]
     found = fit_calibration([pair[0] for pair in pairs], [pair[1] for pair in pairs])
     assert set(found) == {"toa", "default"}
-
-
-def test_a_set_of_everything_costs_nothing() -> None:
-    values = np.random.default_rng(0).normal(size=(7, 50)).astype(np.float32)
-    assert set_likelihood(values, np.full(50, 63, np.uint8), 1.0) == pytest.approx(0, abs=1e-9)
-    assert set_likelihood(values, np.full(50, lab.SHADOW, np.uint8), 1.0) > 0.5

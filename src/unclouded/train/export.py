@@ -11,19 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..descriptors import DESCRIPTOR_LENGTH, PERCENTILES, SLOTS
+from ..descriptors import SLOTS
 from ..errors import ModelError
+from ..infer.runner import descriptor_length
 from ..models.card import ModelCard
 
 EQUAL_WITHIN = 1e-4
 """Largest difference between the logits of torch and ONNX, relative to their largest magnitude."""
-
-
-def descriptor_length(card: ModelCard) -> int:
-    """Columns of the descriptors that the card's network takes."""
-    if card.front_end == "slots":
-        return len(SLOTS)
-    return DESCRIPTOR_LENGTH + (len(PERCENTILES) if card.percentiles else 0)
 
 
 def example_inputs(card: ModelCard, n: int, bands: int, rows: int, cols: int) -> tuple[torch.Tensor, torch.Tensor]:
