@@ -7,7 +7,8 @@ large images are therefore resampled strip by strip.
     rows, cols = Line.zoom(image.shape[-2], 6), Line.zoom(image.shape[-1], 6)
     whole = bilinear(image, rows, cols)
     first, last = rows.needed(1000, 1200)
-    strip = bilinear(image[:, first:last], rows, cols, output=(1000, 1200), input_first=first)   # == whole[:, 1000:1200]
+    strip = bilinear(image[:, first:last], rows, cols, output=(1000, 1200), input_first=first)
+    # the strip equals whole[:, 1000:1200]
 """
 
 from __future__ import annotations
