@@ -180,6 +180,6 @@ def test_recovery_learns_the_values_of_bands_and_ignores_padding():
 
 
 def test_recovery_looks_at_every_tenth_pixel():
-    image, descriptors = bands(side=41)
+    _, descriptors = bands(side=41)
     assert Recovery(6)(torch.rand(2, 6, 41, 44), descriptors).shape == (2, 5, 5, 5)
     assert Recovery(6, stride=1)(torch.rand(2, 6, 41, 44), descriptors).shape == (2, 5, 41, 44)

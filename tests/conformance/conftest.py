@@ -51,7 +51,8 @@ class Vectors:
             mean, std, norm, least, most = self.arrays[f"stats:{name}"]
             summary = [values.mean(), values.std(), np.linalg.norm(values), values.min(), values.max()]
             scale = max(abs(least), abs(most))
-            assert np.allclose(summary, [mean, std, norm, least, most], rtol=10 * rel_l2, atol=10 * rel_l2 * scale), name
+            expected = [mean, std, norm, least, most]
+            assert np.allclose(summary, expected, rtol=10 * rel_l2, atol=10 * rel_l2 * scale), name
             values = values.reshape(-1)[:: row["stride"]]
         error = values.reshape(-1) - stored.reshape(-1)
         assert np.linalg.norm(error) <= rel_l2 * np.linalg.norm(stored), name
