@@ -213,6 +213,35 @@ class RasterBand:
         out[rows.first : rows.first + rows.line.count, cols.first : cols.first + cols.line.count] = block
         return out
 
+    def sample(self, radiometry: Radiometry, side: int = 256) -> NDArray[np.float32]:
+        """Physical values spread over the whole image, for checks: (n,) float32, missing pixels left out.
+
+        The coarsest resolution level of at least ``side`` pixels is read; without levels, windows on a regular grid.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        levels = [place for place, size in enumerate(self.levels) if min(self.shape) // size >= side]
+        level = levels[-1] if levels else None
+        with read_errors(self.path), environment(), _POOL.use(self.path, level) as dataset:
+            rows, cols = dataset.shape
+            if rows * cols <= 16 * side * side:
+                windows = [Window(0, 0, cols, rows)]
+            else:
+                edge = min(side // 4, rows, cols)
+                tops = np.linspace(0, rows - edge, 5).astype(int)
+                lefts = np.linspace(0, cols - edge, 5).astype(int)
+                windows = [Window(left, top, edge, edge) for top in tops for left in lefts]
+            parts = []
+            for window in windows:
+                values = rad.to_reflectance(
+                    dataset.read(self.index, window=window), radiometry.scale, radiometry.offset, radiometry.nodata
+                )
+                if self.mask:
+                    values[dataset.read_masks(self.index, window=window) == 0] = np.nan
+                parts.append(values[np.isfinite(values)])
+        return np.concatenate(parts)
+
     def _cells(
         self, rows: _Axis, cols: _Axis, factor: int, level: int | None, size: int, radiometry: Radiometry
     ) -> NDArray[np.float32]:

@@ -81,6 +81,19 @@ class Radiometry:
     calibrated: bool = True
 
 
+def metres_per_pixel(geobox: GeoBox) -> float:
+    """Pixel size of a grid in metres, mean of both sides; of geographic grids at the grid's middle."""
+    x, y = abs(geobox.resolution.x), abs(geobox.resolution.y)
+    if geobox.crs is not None and geobox.crs.geographic:
+        latitude = geobox.boundingbox.bottom + 0.5 * geobox.boundingbox.span_y
+        x *= _METRES_PER_DEGREE * float(np.cos(np.radians(latitude)))
+        y *= _METRES_PER_DEGREE
+    elif geobox.crs is not None:
+        factor = geobox.crs.proj.axis_info[0].unit_conversion_factor
+        x, y = x * factor, y * factor
+    return float(np.sqrt(x * y))
+
+
 class BandSource(Protocol):
     """Where the stored numbers of one band come from."""
 
@@ -99,7 +112,8 @@ class Scene:
     Attributes:
         id: name of the product, without path and suffix.
         sensor: name in the sensor catalogue, e.g. ``sentinel2-l1c``.
-        level: ``toa``, ``boa`` or ``counts`` (not calibrated); ``backscatter`` and ``elevation`` for SAR and terrain.
+        level: ``toa``, ``boa``, ``counts`` (not calibrated), or ``unknown`` reflectance; ``backscatter`` and
+            ``elevation`` for SAR and terrain.
         bands: bands that are present, in the product's order.
         geobox: finest grid of any band; the grid of the output unless another resolution is asked for.
         radiometry: one record per band name.
@@ -129,12 +143,7 @@ class Scene:
         """Pixel size of the finest grid in metres; of geographic grids at the scene's middle, mean of both sides."""
         if self.pixel_m is not None:
             return self.pixel_m
-        x, y = abs(self.geobox.resolution.x), abs(self.geobox.resolution.y)
-        if self.geobox.crs is not None and self.geobox.crs.geographic:
-            latitude = self.geobox.boundingbox.bottom + 0.5 * self.geobox.boundingbox.span_y
-            x *= _METRES_PER_DEGREE * float(np.cos(np.radians(latitude)))
-            y *= _METRES_PER_DEGREE
-        return float(np.sqrt(x * y))
+        return metres_per_pixel(self.geobox)
 
     def read(self, geobox: GeoBox, bands: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Reflectance on ``geobox``.

@@ -132,7 +132,9 @@ def parse_tile(root: Element, name: str) -> dict[str, Any]:
     tile = find_text(root, "TILE_ID")
     if tile is not None:
         out["tile_id"] = tile
-        out |= {"tile": part for part in tile.split("_") if len(part) == 6 and part[0] == "T" and part[1:3].isdigit()}
+        places = [part for part in tile.split("_") if len(part) == 6 and part[0] == "T" and part[1:3].isdigit()]
+        if places:
+            out["tile"] = places[-1]
     sensing = find_text(root, "SENSING_TIME")
     if sensing is not None:
         out["sensing_time"] = sensing
