@@ -56,10 +56,13 @@ def slot_index(band: Band) -> int | None:
 
     >>> SLOTS[slot_index(Band("B8A", "nir08", 847.5, 880.5, 20.0))].name
     'nir'
+    >>> slot_index(Band("B8", "pan", 503.0, 676.0, 15.0)) is None
+    True
     """
     if band.kind != "optical" or band.min_nm is None or band.max_nm is None:
         return None
-    if band.max_nm - band.min_nm > 300.0:  # panchromatic: it would pass for one colour
+    # Panchromatic bands, of 190 nm (OLI) and more, would pass for one colour: they cover green and red alike.
+    if band.max_nm - band.min_nm > 300.0 or (band.min_nm <= 560.0 and band.max_nm >= 660.0):
         return None
     for index, slot in enumerate(SLOTS):
         if slot.min_nm <= band.centre_nm < slot.max_nm:
@@ -187,6 +190,36 @@ def sensei_descriptors(
     if percentiles is None:
         return rows
     return np.concatenate([rows, np.asarray(percentiles, np.float32)], axis=1)
+
+
+def sensei_v1_descriptors(bands: Sequence[Band | None]) -> NDArray[np.float32]:
+    """Descriptors of SEnSeI-v1, (b, 3) float32: ln(wavelength - 300) - 2 of lower edge, centre and upper edge.
+
+    ``None`` describes a padding band and gives zeros.
+
+    Raises:
+        InputError: a band has no wavelengths, or one at 300 nm or less.
+
+    Source:
+        SEnSeI (Francis et al., IEEE TGRS 2021), with the natural logarithm.
+
+    >>> sensei_v1_descriptors([Band("B02", "blue", 446.0, 542.0, 10.0)]).round(3)
+    array([[2.984, 3.27 , 3.489]], dtype=float32)
+    """
+    out = np.zeros((len(bands), 3), np.float32)
+    for row, band in enumerate(bands):
+        if band is None:
+            continue
+        centre = band.centre_nm
+        edges = np.array([band.min_nm, centre, band.max_nm], np.float64)
+        if not edges.min() > 300.0:
+            raise InputError(
+                f"Band '{band.name}' has an edge at {edges.min():g} nm.",
+                expected="Wavelengths have to be above 300 nm.",
+                remedy="Give band ranges in nanometres, e.g. 459-525 for blue.",
+            )
+        out[row] = np.log(edges - 300.0) - 2.0
+    return out
 
 
 def scene_percentiles(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -55,6 +55,8 @@ class MSCloudCAM(nn.Module):
         ModelError: a switch has a value that does not exist.
     """
 
+    front_end = "fixed"
+
     def __init__(
         self,
         bands: int = 13,

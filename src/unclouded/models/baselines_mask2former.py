@@ -1,0 +1,189 @@
+"""Mask2Former on Swin-T or DINOv2-B/14 with registers, through transformers.
+
+Shapes
+    n  batch    b  bands    q  queries    k  classes    h, w  rows, columns
+
+A query predicts a mask and a class, or no class. A pixel's score for a class is the sum over queries of mask times
+class probability; its logarithm is what this project calls a logit, so that a softmax over classes normalises scores.
+
+DINOv2 gives one map at 1/14. A pyramid at 1/3.5, 1/7, 1/14 and 1/28 is made of it by two, one and no transposed
+convolutions and a maximum, as in ViTDet. Needs the extra ``baselines``; the training loss needs scipy too.
+
+Source: Cheng et al., Mask2Former, CVPR 2022; Li et al., ViTDet, ECCV 2022; Oquab et al., DINOv2, 2023.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..nn.on_grid import on_grid
+from ..nn.timm_guard import import_transformers
+from . import register
+
+_FLOOR = 1e-6
+
+
+class Mask2Former(nn.Module):
+    """Mask2Former of the transformers library with this project's call; the backbone comes with the subclass.
+
+    Args:
+        config: the library's configuration.
+        stride: sides are extended to a multiple of this.
+    """
+
+    front_end = "fixed"
+
+    def __init__(self, config: Any, stride: int) -> None:
+        super().__init__()
+        self.net = import_transformers().Mask2FormerForUniversalSegmentation(config)
+        self.stride = stride
+
+    def forward(self, image: Tensor, descriptors: Tensor | None = None) -> Tensor:
+        """Logarithms of class scores, (n, k, h, w), of an image (n, b, h, w)."""
+
+        def run(whole: Tensor) -> Tensor:
+            found = self.net(pixel_values=whole)
+            return self._scores(found.class_queries_logits, found.masks_queries_logits, whole)
+
+        return on_grid(image, self.stride, run)
+
+    def outputs(self, image: Tensor, descriptors: Tensor | None = None) -> dict[str, Tensor]:
+        """``logits``, and for :meth:`loss` those of the last layer's queries: ``class_queries``, ``mask_queries``."""
+        found: dict[str, Tensor] = {}
+
+        def run(whole: Tensor) -> Tensor:
+            result = self.net(pixel_values=whole)
+            found["class_queries"], found["mask_queries"] = result.class_queries_logits, result.masks_queries_logits
+            return self._scores(found["class_queries"], found["mask_queries"], whole)
+
+        return {"logits": on_grid(image, self.stride, run), **found}
+
+    @staticmethod
+    def _scores(classes: Tensor, masks: Tensor, whole: Tensor) -> Tensor:
+        masks = F.interpolate(masks, whole.shape[-2:], mode="bilinear", align_corners=False)
+        share = classes.softmax(dim=2)[..., :-1]  # n, q, k: the last one is no class
+        return torch.einsum("nqk,nqhw->nkhw", share, masks.sigmoid()).clamp(min=_FLOOR).log()
+
+    def loss(self, image: Tensor, target: Tensor) -> Tensor:
+        """The library's loss: queries matched to the masks of the classes present, all decoder layers, a scalar.
+
+        Args:
+            image: (n, b, h, w).
+            target: class indices (n, h, w); others than 0 to k - 1 are left out of every mask.
+
+        Raises:
+            InputError: an image has no labelled pixel.
+        """
+        h, w = image.shape[-2:]
+        pad = (0, -w % self.stride, 0, -h % self.stride)
+        target = F.pad(target, pad, value=255)
+        masks, labels = [], []
+        for each in target:
+            present = [index for index in range(self.net.config.num_labels) if (each == index).any()]
+            if not present:
+                raise InputError(
+                    "An image of the batch has no labelled pixel.",
+                    expected="Queries are matched to the classes that occur in each image.",
+                    remedy="Leave images without labels out of the batch.",
+                )
+            masks.append(torch.stack([each == index for index in present]).float())
+            labels.append(torch.tensor(present, device=target.device))
+        whole = F.pad(image, pad, mode="replicate")
+        out: Tensor = self.net(pixel_values=whole, mask_labels=masks, class_labels=labels).loss
+        return out
+
+
+@register("mask2former-swin-t")
+class Mask2FormerSwin(Mask2Former):
+    """Mask2Former on Swin-T.
+
+    Args:
+        bands: input bands b.
+        classes: number of classes k.
+        queries: number of queries q.
+        backbone: overrides of the library's Swin configuration.
+        **options: overrides of the library's Mask2Former configuration.
+    """
+
+    def __init__(
+        self,
+        bands: int = 13,
+        classes: int = 4,
+        queries: int = 100,
+        backbone: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        transformers = import_transformers()
+        settings = {"depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24], "embed_dim": 96}
+        stages = ["stage1", "stage2", "stage3", "stage4"]
+        swin = transformers.SwinConfig(num_channels=bands, out_features=stages, **{**settings, **(backbone or {})})
+        config = transformers.Mask2FormerConfig(
+            backbone_config=swin, num_labels=classes, num_queries=queries, **options
+        )
+        super().__init__(config, stride=32)
+
+
+@register("mask2former-dinov2")
+class Mask2FormerDINOv2(Mask2Former):
+    """Mask2Former on DINOv2-B/14 with four registers.
+
+    Args:
+        bands: input bands b.
+        classes: number of classes k.
+        queries: number of queries q.
+        backbone: overrides of the library's DINOv2 configuration (default: base, patch 14, 518 pixels).
+        **options: overrides of the library's Mask2Former configuration.
+    """
+
+    def __init__(
+        self,
+        bands: int = 13,
+        classes: int = 4,
+        queries: int = 100,
+        backbone: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        transformers = import_transformers()
+        settings = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 518}
+        dino = transformers.Dinov2WithRegistersConfig(
+            num_channels=bands, patch_size=14, num_register_tokens=4, **{**settings, **(backbone or {})}
+        )
+        dino.out_features = [f"stage{dino.num_hidden_layers}"]
+        width = dino.hidden_size
+        # A throw-away backbone: the library makes its pixel decoder to fit the channels that a backbone announces.
+        stand_in = transformers.SwinConfig(
+            num_channels=1, depths=[1] * 4, num_heads=[1] * 4, embed_dim=8,
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+        )  # fmt: skip
+        config = transformers.Mask2FormerConfig(
+            backbone_config=stand_in, num_labels=classes, num_queries=queries, **options
+        )
+        super().__init__(config, stride=28)
+        level = self.net.model.pixel_level_module
+        level.encoder = Pyramid(transformers.Dinov2WithRegistersBackbone(dino), width)
+        level.decoder = type(level.decoder)(config, feature_channels=[width] * 4)
+        with torch.no_grad():
+            level.decoder.apply(self.net._init_weights)
+
+
+class Pyramid(nn.Module):
+    """Four maps at 4, 2, 1 and 1/2 times the grid of a plain vision transformer, all with its width."""
+
+    def __init__(self, backbone: nn.Module, width: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.four = nn.Sequential(
+            nn.ConvTranspose2d(width, width, 2, 2), nn.GroupNorm(1, width), nn.GELU(),
+            nn.ConvTranspose2d(width, width, 2, 2),
+        )  # fmt: skip
+        self.two = nn.ConvTranspose2d(width, width, 2, 2)
+
+    def forward(self, image: Tensor) -> SimpleNamespace:
+        x = self.backbone(image).feature_maps[-1]
+        return SimpleNamespace(feature_maps=[self.four(x), self.two(x), x, F.max_pool2d(x, 2)])
