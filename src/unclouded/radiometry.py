@@ -15,9 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from .errors import InputError, RadiometryError
 
 
-def to_reflectance(
-    dn: NDArray[Any], scale: float, offset: float, nodata: float | None = None
-) -> NDArray[np.float32]:
+def to_reflectance(dn: NDArray[Any], scale: float, offset: float, nodata: float | None = None) -> NDArray[np.float32]:
     """Convert stored counts to reflectance: ``dn * scale + offset``.
 
     Args:

@@ -181,9 +181,7 @@ def _phase(image: NDArray[Any], first: int, step: int, axis: int) -> NDArray[Any
     return image[..., first::step] if axis == -1 else image[..., first::step, :]
 
 
-def _check(
-    image: NDArray[Any], rows: Line, cols: Line, first: int, last: int, input_first: int
-) -> tuple[int, int]:
+def _check(image: NDArray[Any], rows: Line, cols: Line, first: int, last: int, input_first: int) -> tuple[int, int]:
     low, high = rows.needed(first, last)
     held = (input_first, input_first + image.shape[-2])
     if image.shape[-1] != cols.size or low < held[0] or high > held[1] or not 0 <= first <= last <= rows.count:

@@ -208,8 +208,16 @@ def _checked(root: Path, names: list[str]) -> list[str]:
 def _archive_errors(root: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, KeyError, zlib.error, NotImplementedError,
-            RuntimeError) as err:
+    except (
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        KeyError,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as err:
         if isinstance(err, InputError):
             raise
         raise InputError(

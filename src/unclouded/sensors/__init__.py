@@ -308,7 +308,7 @@ def _resolve(entry: BandLike, sensor: Sensor | None, gsd_m: float) -> Band:
     raise InputError(
         f"The band name '{entry}' is not known without a sensor.",
         expected=f"Common names are {', '.join(common)}.",
-        remedy='Use one of these, give a range in nanometres such as (845, 885), or name the sensor: '
+        remedy="Use one of these, give a range in nanometres such as (845, 885), or name the sensor: "
         'sensor="sentinel2-l1c".',
     )
 

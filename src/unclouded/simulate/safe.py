@@ -134,8 +134,13 @@ def write_safe(
 
 
 def write_jp2(
-    path: Path, counts: NDArray[np.uint16] | NDArray[np.uint8] | RowReader, *, shape: tuple[int, int],
-    affine: Affine, crs: CRS | None, tile_px: int = 1024,
+    path: Path,
+    counts: NDArray[np.uint16] | NDArray[np.uint8] | RowReader,
+    *,
+    shape: tuple[int, int],
+    affine: Affine,
+    crs: CRS | None,
+    tile_px: int = 1024,
 ) -> None:
     """Write one band as lossless JPEG 2000, in row blocks, so that memory does not grow with its height.
 
@@ -153,8 +158,16 @@ def write_jp2(
     rows, cols = shape
     dtype = np.uint16 if callable(counts) else counts.dtype
     plain = path.with_suffix(".tif.part")
-    profile = {"driver": "GTiff", "height": rows, "width": cols, "count": 1, "dtype": dtype, "crs": crs,
-               "transform": affine, "bigtiff": "if_safer"}
+    profile = {
+        "driver": "GTiff",
+        "height": rows,
+        "width": cols,
+        "count": 1,
+        "dtype": dtype,
+        "crs": crs,
+        "transform": affine,
+        "bigtiff": "if_safer",
+    }
     with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS", GDAL_PAM_ENABLED=False, GDAL_CACHEMAX=256 * 1024 * 1024):
         try:
             with rasterio.open(plain, "w", **profile) as dataset:
@@ -169,16 +182,26 @@ def write_jp2(
                         )
                     dataset.write(block, 1, window=Window(0, first, cols, last - first))
             rasterio.shutil.copy(
-                plain, path, driver="JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES",
-                BLOCKXSIZE=str(tile_px), BLOCKYSIZE=str(tile_px), RESOLUTIONS="6",
+                plain,
+                path,
+                driver="JP2OpenJPEG",
+                QUALITY="100",
+                REVERSIBLE="YES",
+                BLOCKXSIZE=str(tile_px),
+                BLOCKYSIZE=str(tile_px),
+                RESOLUTIONS="6",
             )
         finally:
             plain.unlink(missing_ok=True)
 
 
 def _write_all(
-    part: Path, facts: ProductFacts, counts: Mapping[str, NDArray[np.uint16] | RowReader], gsd: Mapping[str, int],
-    crs: CRS, scl: NDArray[np.uint8] | None,
+    part: Path,
+    facts: ProductFacts,
+    counts: Mapping[str, NDArray[np.uint16] | RowReader],
+    gsd: Mapping[str, int],
+    crs: CRS,
+    scl: NDArray[np.uint8] | None,
 ) -> None:
     images: list[str] = []
     layers: list[tuple[str, int, NDArray[np.uint16] | NDArray[np.uint8] | RowReader]] = [
@@ -228,9 +251,7 @@ def _utc(moment: str | dt.datetime) -> dt.datetime:
 
 def _catalogue(level: str) -> sensors.Sensor:
     if level not in ("L1C", "L2A"):
-        raise InputError(
-            f"The level is '{level}'.", expected="Levels are L1C and L2A.", remedy='Pass level="L1C".'
-        )
+        raise InputError(f"The level is '{level}'.", expected="Levels are L1C and L2A.", remedy='Pass level="L1C".')
     return sensors.load(f"sentinel2-{level.lower()}")
 
 

@@ -154,9 +154,7 @@ def _image_characteristics(general: ET.Element, facts: ProductFacts) -> None:
     spectral = ET.SubElement(chars, "Spectral_Information_List")
     for band in sensors.load("sentinel2-l1c").bands:
         physical = band.name[0] + band.name[1:].lstrip("0")
-        entry = ET.SubElement(
-            spectral, "Spectral_Information", bandId=str(BAND_IDS[band.name]), physicalBand=physical
-        )
+        entry = ET.SubElement(spectral, "Spectral_Information", bandId=str(BAND_IDS[band.name]), physicalBand=physical)
         _texts(entry, RESOLUTION=f"{band.gsd_m:g}")
         wave = ET.SubElement(entry, "Wavelength")
         for tag, limit in (("MIN", band.min_nm), ("MAX", band.max_nm), ("CENTRAL", band.centre_nm)):
@@ -178,8 +176,13 @@ def granule_xml(facts: ProductFacts) -> ET.Element:
         _texts(shape, NROWS=str(facts.rows_m // size), NCOLS=str(facts.cols_m // size))
     for size in (10, 20, 60):
         place = ET.SubElement(coding, "Geoposition", resolution=str(size))
-        _texts(place, ULX=f"{facts.ulx:g}" if facts.ulx % 1 else str(int(facts.ulx)),
-               ULY=f"{facts.uly:g}" if facts.uly % 1 else str(int(facts.uly)), XDIM=str(size), YDIM=str(-size))
+        _texts(
+            place,
+            ULX=f"{facts.ulx:g}" if facts.ulx % 1 else str(int(facts.ulx)),
+            ULY=f"{facts.uly:g}" if facts.uly % 1 else str(int(facts.uly)),
+            XDIM=str(size),
+            YDIM=str(-size),
+        )
     angles = ET.SubElement(geometric, "Tile_Angles", metadataLevel="Standard")
     grid = ET.SubElement(angles, "Sun_Angles_Grid")
     rows, cols = (side // _ANGLE_STEP_M + 2 for side in (facts.rows_m, facts.cols_m))
@@ -210,8 +213,12 @@ def manifest_xml(facts: ProductFacts, files: Mapping[str, tuple[int, str]]) -> E
         "xfdu:XFDU",
         {"xmlns:xfdu": _XFDU, "xmlns:safe": _SAFE, "xmlns:gml": _GML, "version": kind},
     )
-    package = ET.SubElement(ET.SubElement(root, "informationPackageMap"), "xfdu:contentUnit",
-                            textInfo=f"SENTINEL-2 MSI Level-{level} User Product", unitType=f"Product_Level-{level}")
+    package = ET.SubElement(
+        ET.SubElement(root, "informationPackageMap"),
+        "xfdu:contentUnit",
+        textInfo=f"SENTINEL-2 MSI Level-{level} User Product",
+        unitType=f"Product_Level-{level}",
+    )
     section = ET.SubElement(root, "metadataSection")
     period = _wrapped(section, "acquisitionPeriod", "safe:acquisitionPeriod")
     ET.SubElement(period, "safe:startTime").text = _iso(facts.sensing)
