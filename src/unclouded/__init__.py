@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .api import Prediction, mask, predict
     from .classes import CLASSES, NO_DATA, OutputClass
     from .errors import (
         InputError,
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
         UncloudedWarning,
     )
     from .options import Options
+    from .readers import open_scene
+    from .result import Result
     from .scene import Band, Radiometry, Scene
 
 _HOME = {
+    **dict.fromkeys(("Prediction", "mask", "predict"), "api"),
     **dict.fromkeys(("CLASSES", "NO_DATA", "OutputClass"), "classes"),
     **dict.fromkeys(
         (
@@ -44,6 +48,8 @@ _HOME = {
         "errors",
     ),
     "Options": "options",
+    "open_scene": "readers",
+    "Result": "result",
     **dict.fromkeys(("Band", "Radiometry", "Scene"), "scene"),
 }
 """Public names and the modules that define them; a module is imported when its first name is asked for."""
@@ -58,13 +64,18 @@ __all__ = [
     "Options",
     "OutputClass",
     "OutputError",
+    "Prediction",
     "Radiometry",
     "RadiometryError",
     "RadiometryWarning",
+    "Result",
     "Scene",
     "UncloudedError",
     "UncloudedWarning",
     "__version__",
+    "mask",
+    "open_scene",
+    "predict",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

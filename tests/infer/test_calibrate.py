@@ -56,19 +56,19 @@ def test_entropy() -> None:
 @pytest.mark.parametrize("true_temperature", [0.4, 1.0, 3.0])
 def test_fit_finds_the_temperature_that_made_the_labels(true_temperature: float) -> None:
     rng = np.random.default_rng(5)
-    logits = rng.normal(0, 2.5, (7, 40000))
+    logits = rng.normal(0, 2.5, (7, 20000))
     share = softmax64(logits / true_temperature).cumsum(axis=0)
     classes = (rng.random(logits.shape[1]) > share).sum(axis=0)
     sets = np.arange(7)[:, None] == classes
     fitted = fit_temperature(logits, sets)
-    assert fitted.temperature == pytest.approx(true_temperature, rel=0.03)
+    assert fitted.temperature == pytest.approx(true_temperature, rel=0.05)
     assert fitted.expected_calibration_error is not None
-    assert fitted.expected_calibration_error < 0.02
+    assert fitted.expected_calibration_error < 0.03
 
 
 def test_fit_takes_sets_of_possible_classes() -> None:
     rng = np.random.default_rng(6)
-    logits = rng.normal(0, 2.5, (7, 60000))
+    logits = rng.normal(0, 2.5, (7, 20000))
     share = softmax64(logits / 2.0).cumsum(axis=0)
     classes = (rng.random(logits.shape[1]) > share).sum(axis=0)
     cloud = np.isin(classes, (3, 4))
@@ -79,7 +79,7 @@ def test_fit_takes_sets_of_possible_classes() -> None:
         np.concatenate([sets, blank, ~blank], axis=1),
         fitted_on="made up",
     )
-    assert fitted.temperature == pytest.approx(2.0, rel=0.05)
+    assert fitted.temperature == pytest.approx(2.0, rel=0.06)
     assert fitted.fitted_on == "made up"
 
 

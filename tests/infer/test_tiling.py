@@ -14,14 +14,14 @@ STRIDES = st.sampled_from([8, 32])
 
 
 @st.composite
-def axes(draw: st.DrawFn, most: int = 1500) -> tuple[Axis, int]:
+def axes(draw: st.DrawFn, most: int = 900) -> tuple[Axis, int]:
     stride = draw(STRIDES)
     halo = stride * draw(st.integers(0, 4))
     tile = 2 * halo + stride * draw(st.integers(1, 12))
     return axis(draw(st.integers(1, most)), tile, halo, stride), stride
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(axes())
 def test_axis(made: tuple[Axis, int]) -> None:
     cut, stride = made
@@ -43,7 +43,8 @@ def test_axis(made: tuple[Axis, int]) -> None:
             assert not weights[: cut.halo // 2].any()
         if index < last:
             assert not weights[len(weights) - cut.halo // 2 :].any()
-        later = [cut.span(other)[0] + np.flatnonzero(cut.weights(other))[0] for other in range(index + 1, last + 1)]
+        near = range(index + 1, min(index + 5, last + 1))
+        later = [cut.span(other)[0] + np.flatnonzero(cut.weights(other))[0] for other in near]
         assert cut.final_before(index) <= min(later, default=cut.size)
     np.testing.assert_allclose(total, 1.0, atol=1e-6)
     assert cut.final_before(last) == cut.size

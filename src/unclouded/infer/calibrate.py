@@ -194,7 +194,7 @@ def _log_sum_exp(values: NDArray[Any]) -> NDArray[Any]:
     return total
 
 
-def _golden_section(function: Any, low: float, high: float, tolerance: float = 1e-5) -> float:
+def _golden_section(function: Any, low: float, high: float, tolerance: float = 1e-4) -> float:
     """Where a function with one minimum is lowest."""
     ratio = (np.sqrt(5.0) - 1.0) / 2.0
     left, right = high - ratio * (high - low), low + ratio * (high - low)
