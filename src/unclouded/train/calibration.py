@@ -22,7 +22,7 @@ PIXELS = 20000
 
 
 def fit_calibration(samples: Sequence[Sample], logits: Sequence[NDArray[np.float32]]) -> dict[str, Calibration]:
-    """Temperatures by level, and one named ``default`` over all samples.
+    """Temperatures by level, and one named ``default`` over all that are reflectance.
 
     Args:
         samples: labelled images that no training has seen.
@@ -40,7 +40,8 @@ def fit_calibration(samples: Sequence[Sample], logits: Sequence[NDArray[np.float
         pick = rng.choice(judged, PIXELS)
         pair = values.reshape(len(SEVEN), -1)[:, pick], sample.sets.ravel()[pick]
         drawn[sample.level].append(pair)
-        drawn["default"].append(pair)
+        if sample.level != "counts":
+            drawn["default"].append(pair)
     out = {}
     for level, pairs in drawn.items():
         if level == "default" or len(pairs) >= FEWEST_IMAGES:
