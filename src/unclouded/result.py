@@ -239,6 +239,11 @@ class Run:
                 writer.write_rows(strip.first, strip.classes, strip.uncertainty, strip.probability)
             outputs = dict(writer.finish())
             counts = dict(writer.counts)
+        if self.options.quicklook:
+            from .write.quicklook import write_quicklook
+
+            picture = folder / f"{scene.id}_quicklook.png"
+            outputs["quicklook"] = write_quicklook(scene, outputs["mask"], picture, counts)
         item = self.item(outputs, counts)
         outputs["item"] = write_item(item, folder / f"{scene.id}.json")
         return outputs, counts, item
