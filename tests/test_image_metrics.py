@@ -1,6 +1,8 @@
-"""Image measures: values that follow from the definitions, masks, and agreement with the training loss."""
+"""Image metrics: known values, missing pixels, and what must hold for any image."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -10,91 +12,140 @@ from hypothesis import strategies as st
 from unclouded import image_metrics as im
 from unclouded.errors import InputError
 
-RNG = np.random.default_rng(4)
-TRUTH = RNG.uniform(0.05, 0.6, (4, 24, 30))
-NOISY = np.clip(TRUTH + RNG.normal(0, 0.05, TRUTH.shape), 0, 1)
+seeds = st.integers(0, 500)
 
 
-@settings(max_examples=25, deadline=None)
-@given(offset=st.floats(0.001, 0.3))
-def test_a_constant_offset_gives_its_own_mae_mse_and_psnr(offset):
-    x = TRUTH + offset
-    assert im.mae(x, TRUTH) == pytest.approx(offset)
-    assert im.mse(x, TRUTH) == pytest.approx(offset**2)
-    assert im.psnr(x, TRUTH) == pytest.approx(-20 * np.log10(offset))
+def pair(seed, bands=3, side=20):
+    rng = np.random.default_rng(seed)
+    return rng.random((bands, side, side + 2)), rng.random((bands, side, side + 2))
 
 
-@settings(max_examples=25, deadline=None)
-@given(gain=st.floats(0.2, 5))
-def test_a_gain_leaves_the_spectral_angle_alone(gain):
-    assert im.spectral_angle(gain * NOISY, TRUTH) == pytest.approx(float(im.spectral_angle(NOISY, TRUTH)))
+@given(seeds)
+@settings(max_examples=15, deadline=None)
+def test_missing_pixels_count_nowhere(seed):
+    x, y = pair(seed)
+    valid = np.random.default_rng(seed + 1).random(x.shape[1:]) > 0.3
+    noisy = np.where(valid, x, 1e6)
+    holed = np.where(valid, x, np.nan)
+    for metric in (im.mae, im.mse, im.psnr, im.spectral_angle):
+        expected = metric(x[:, valid][:, None], y[:, valid][:, None])
+        assert metric(noisy, y, valid) == pytest.approx(expected)
+        assert metric(holed, y) == pytest.approx(expected)
 
 
-def test_ssim_is_symmetric_and_one_for_equal_images():
-    np.testing.assert_allclose(im.ssim(NOISY, TRUTH), im.ssim(TRUTH, NOISY))
-    np.testing.assert_allclose(im.ssim(TRUTH, TRUTH), 1.0, atol=1e-12)
-    assert (im.ssim(NOISY, TRUTH) < 0.999).all()
+def test_ssim_leaves_windows_over_missing_pixels_out():
+    x, y = pair(0, side=30)
+    holed = x.copy()
+    holed[:, 15, 15] = np.nan
+    whole, left = im.ssim_map(x, y), im.ssim_map(holed, y)
+    known = np.isfinite(left)
+    assert (~known).sum() == 3 * 11 * 11
+    np.testing.assert_array_equal(whole[known], left[known])
+    valid = np.ones(x.shape[1:], bool)
+    valid[15, 15] = False
+    assert im.ssim(x, y, valid) == pytest.approx(whole[known].mean())
+    assert math.isnan(im.ssim(x[:, :11, :11], y[:, :11, :11], np.zeros((11, 11), bool)))
 
 
-def test_ssim_of_flat_images_is_the_luminance_term():
-    x, y = np.full((1, 12, 12), 0.5), np.full((1, 12, 12), 0.25)
-    expected = (2 * 0.5 * 0.25 + 1e-4) / (0.5**2 + 0.25**2 + 1e-4)
-    assert im.ssim(x, y)[0] == pytest.approx(expected)
+@given(seeds, st.floats(0.2, 5.0))
+@settings(max_examples=15, deadline=None)
+def test_angles_ignore_brightness_and_errors_do_not(seed, gain):
+    x, y = pair(seed)
+    assert im.spectral_angle(gain * x, y) == pytest.approx(im.spectral_angle(x, y))
+    assert im.spectral_angle(x, gain * x) == pytest.approx(0.0, abs=1e-5)
+    assert im.mae(x, x + gain) == pytest.approx(gain)
+    assert im.mse(x, x + gain) == pytest.approx(gain**2)
 
 
-def test_leading_axes_are_images_measured_alone():
-    both = im.ssim(np.stack([NOISY, TRUTH]), np.stack([TRUTH, TRUTH]))
-    np.testing.assert_allclose(both, [im.ssim(NOISY, TRUTH), im.ssim(TRUTH, TRUTH)])
-    for measure in (im.mae, im.mse, im.psnr, im.spectral_angle):
-        together = measure(np.stack([NOISY, NOISY[:, ::-1]]), np.stack([TRUTH, TRUTH]))
-        np.testing.assert_allclose(together, [measure(NOISY, TRUTH), measure(NOISY[:, ::-1], TRUTH)])
+def test_equal_images():
+    x, _ = pair(1)
+    assert im.psnr(x, x) == math.inf
+    assert im.psnr(x, x, cap=im.PSNR_CAP) == 100.0
+    assert im.ssim(x, x) == pytest.approx(1.0)
+    assert math.isnan(im.spectral_angle(0 * x, x))
 
 
-@pytest.mark.parametrize("measure", [im.mae, im.mse, im.psnr, im.ssim, im.spectral_angle])
-def test_pixels_left_out_have_no_influence(measure):
-    valid = np.ones(TRUTH.shape[-2:], bool)
-    valid[:9, 20:] = False
-    spoilt, missing = NOISY.copy(), NOISY.copy()
-    spoilt[:, ~valid] = 7.0
-    missing[:, ~valid] = np.nan
-    np.testing.assert_allclose(measure(spoilt, TRUTH, valid), measure(NOISY, TRUTH, valid))
-    np.testing.assert_allclose(measure(missing, TRUTH), measure(NOISY, TRUTH, valid))
-    assert not np.allclose(measure(spoilt, TRUTH), measure(NOISY, TRUTH))
+def test_wrong_images_are_told():
+    x, y = pair(1)
+    with pytest.raises(InputError, match="Select the same bands"):
+        im.mae(x, y[:2])
+    with pytest.raises(InputError, match="common valid pixel"):
+        im.mae(x, np.full_like(y, np.nan))
+    with pytest.raises(InputError, match="11 x 11"):
+        im.ssim(x[:, :8], y[:, :8])
 
 
-def test_masked_ssim_is_that_of_the_part_that_is_left():
-    valid = np.zeros(TRUTH.shape[-2:], bool)
-    valid[3:20, 5:25] = True
-    part = (slice(None), slice(3, 20), slice(5, 25))
-    np.testing.assert_allclose(im.ssim(NOISY, TRUTH, valid), im.ssim(NOISY[part], TRUTH[part]))
+def test_reliability_by_hand():
+    p = np.array([[0.9, 0.9, 0.9, 0.6, 0.5, 0.55], [0.1, 0.1, 0.1, 0.4, 0.5, 0.45]])[:, None]
+    truth = np.array([[0, 0, 1, 0, 255, 1]])
+    result = im.reliability(p, truth, bins=2)
+    assert result.count.tolist() == [0, 5]
+    assert result.error == pytest.approx(abs((0.9 * 3 + 0.6 + 0.55) / 5 - 3 / 5))
+    fine = im.reliability(p, truth, bins=10)
+    assert fine.count[[8, 5]].tolist() == [3, 2]
+    assert fine.error == pytest.approx((3 * abs(0.9 - 2 / 3) + 2 * abs(0.575 - 0.5)) / 5)
+    assert fine.worst == pytest.approx(0.9 - 2 / 3)
 
 
-@pytest.mark.parametrize("measure", [im.mae, im.psnr, im.ssim, im.spectral_angle])
-def test_without_any_pixel_the_result_is_undefined(measure):
-    assert np.isnan(measure(NOISY, TRUTH, np.zeros(TRUTH.shape[-2:], bool))).all()
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_labels_drawn_from_the_probabilities_are_calibrated(seed):
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet([0.6, 0.6, 0.6], size=(150, 200)).transpose(2, 0, 1)
+    truth = (rng.random(p.shape[1:]) > np.cumsum(p, axis=0)).sum(axis=0)
+    assert im.reliability(p, truth).error < 0.012
+    sharper = p**2 / (p**2).sum(axis=0)
+    assert im.reliability(sharper, truth).error > 0.03
+    assert im.brier_score(sharper, truth) > im.brier_score(p, truth)
+    assert im.negative_log_likelihood(sharper, truth) > im.negative_log_likelihood(p, truth)
 
 
-def test_scores_clip_and_average_counts_equal_images():
-    found = im.scores(TRUTH + 5, np.ones_like(TRUTH))
-    assert found["mae"] == 0
-    assert found["psnr"] == np.inf
-    mean = im.average([found, im.scores(NOISY, TRUTH)])
-    assert mean["psnr"] == pytest.approx((100 + float(im.psnr(NOISY, TRUTH))) / 2)
-    assert (mean["images"], mean["equal"]) == (2, 1)
+def test_scores_of_probabilities_by_hand():
+    p = np.array([[[0.7, 0.2]], [[0.3, 0.8]]])
+    truth = np.array([[0, 0]])
+    assert im.brier_score(p, truth) == pytest.approx((0.18 + 1.28) / 2)
+    assert im.negative_log_likelihood(p, truth) == pytest.approx(-(math.log(0.7) + math.log(0.2)) / 2)
+    with pytest.raises(InputError, match="code 5"):
+        im.brier_score(p, np.array([[0, 5]]))
+    with pytest.raises(InputError, match="No pixel is left"):
+        im.reliability(p, np.full((1, 2), 255))
 
 
-def test_the_training_loss_uses_the_same_ssim():
-    torch = pytest.importorskip("torch")
-    from unclouded.losses import ssim
-
-    x, y = (torch.from_numpy(image[None]) for image in (NOISY, TRUTH))
-    np.testing.assert_allclose(ssim(x, y)[0].numpy(), im.ssim(NOISY, TRUTH), rtol=1e-10)
+def square(shift=0, side=40):
+    mask = np.zeros((side, side), bool)
+    mask[10:30, 10 + shift : 30 + shift] = True
+    return mask
 
 
-def test_errors_name_shape_and_remedy():
-    with pytest.raises(InputError, match="same shape"):
-        im.mae(TRUTH, TRUTH[:3])
-    with pytest.raises(InputError, match="mask is"):
-        im.mae(TRUTH, TRUTH, np.ones((3, 3), bool))
-    with pytest.raises(InputError, match="at least 11"):
-        im.ssim(TRUTH[:, :10], TRUTH[:, :10])
+@pytest.mark.parametrize(("shift", "tolerance", "sides"), [(0, 0, 1.0), (1, 1, 1.0), (3, 2.9, None), (2, 2, 1.0)])
+def test_shifted_outlines(shift, tolerance, sides):
+    score = im.boundary_f1(square(shift), square(), tolerance=tolerance)
+    if sides is not None:
+        assert score.f1 == sides
+    else:  # upper and lower edges overlap still, left and right ones do not
+        assert 0.4 < score.f1 < 0.8
+
+
+@given(seeds)
+@settings(max_examples=15, deadline=None)
+def test_outlines_swap_and_grow_with_tolerance(seed):
+    rng = np.random.default_rng(seed)
+    a, b = (rng.random((24, 24)) > 0.7 for _ in range(2))
+    one, other = im.boundary_f1(a, b, tolerance=1), im.boundary_f1(b, a, tolerance=1)
+    assert (one.precision, one.recall, one.f1) == (other.recall, other.precision, other.f1)
+    assert im.boundary_f1(a, b, tolerance=2).f1 >= one.f1
+    assert im.boundary_f1(a, a, tolerance=0).f1 == 1.0
+
+
+def test_outlines_at_edges_and_beside_missing_pixels_do_not_count():
+    full = np.ones((10, 10), bool)
+    assert im.boundary_f1(full, full).f1 == 1.0
+    valid = full.copy()
+    valid[:, 5:] = False
+    half = full & valid
+    empty = im.boundary_f1(half, full, valid=valid)
+    assert empty.f1 == 1.0
+    assert math.isnan(empty.precision)
+    missed = im.boundary_f1(np.zeros((40, 40), bool), square())
+    assert math.isnan(missed.precision)
+    assert (missed.recall, missed.f1) == (0.0, 0.0)

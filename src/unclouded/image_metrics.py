@@ -1,270 +1,324 @@
-"""How close a restored image is to the true one: MAE, MSE, PSNR, SSIM and spectral angle, in numpy.
+"""How well an image, a probability or an outline agrees with the truth: what the confusion matrix cannot tell.
 
-Images are (..., band, y, x) reflectance, bands together; leading axes are images, each measured by itself. A mask
-``valid`` (..., y, x) leaves pixels out, and so does NaN. Everything is computed in float64. Undefined results
-are NaN, never 0.
-
-Source
-    The measures of the MMCANet paper, eqs. (15) to (20). Its eq. (20) takes the angle between two whole images as
-    vectors, where its text means one angle per pixel: :func:`spectral_angle` is the latter,
-    :func:`spectral_angle_literal` the former.
+Images are (band, y, x), class rasters and masks (y, x), probabilities (class, y, x). Missing pixels are NaN in images
+or False in ``valid``, and count nowhere. No scipy: everything here runs in the base install.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .classes import NO_DATA
 from .errors import InputError
 
-Array = NDArray[np.float64]
-
-WINDOW = 11
-"""Side of the window of SSIM in pixels (Wang et al., 2004)."""
-
-SIGMA = 1.5
-"""Standard deviation of the window of SSIM in pixels (Wang et al., 2004)."""
+Image = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
 
 PSNR_CAP = 100.0
-"""PSNR in dB that an image equal to its target counts as in a mean."""
+"""What benchmarks put for the infinite PSNR of two equal images, in dB."""
 
 
-def mae(x: NDArray[Any], y: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> Array:
-    """Mean absolute error over pixels and bands, one value per image.
+def mae(prediction: Image, target: Image, valid: Mask | None = None) -> float:
+    """Mean absolute error over valid pixels and all bands.
 
-    >>> float(mae(np.zeros((3, 2, 2)), np.full((3, 2, 2), 0.25)))
+    >>> mae(np.zeros((1, 2, 2)), np.full((1, 2, 2), 0.25))
     0.25
     """
-    x, y, used = _prepare(x, y, valid)
-    return _mean(np.abs(x - y).mean(axis=-3), used)
+    x, y = _pixels(prediction, target, valid)
+    return float(np.abs(x - y).mean())
 
 
-def mse(x: NDArray[Any], y: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> Array:
-    """Mean squared error over pixels and bands, one value per image."""
-    x, y, used = _prepare(x, y, valid)
-    return _mean(((x - y) ** 2).mean(axis=-3), used)
+def mse(prediction: Image, target: Image, valid: Mask | None = None) -> float:
+    """Mean squared error over valid pixels and all bands."""
+    x, y = _pixels(prediction, target, valid)
+    return float(((x - y) ** 2).mean())
 
 
 def psnr(
-    x: NDArray[Any], y: NDArray[Any], valid: NDArray[np.bool_] | None = None, *, data_range: float = 1.0
-) -> Array:
-    """Peak signal-to-noise ratio in dB, 20 log10(data_range / sqrt(mse)), one value per image.
+    prediction: Image, target: Image, valid: Mask | None = None, *, data_range: float = 1.0, cap: float = math.inf
+) -> float:
+    """Peak signal-to-noise ratio of one image in dB, 20 log10(range / root mean squared error).
 
-    Infinite where the images are equal.
+    Args:
+        prediction, target: (band, y, x).
+        valid: (y, x).
+        data_range: largest minus smallest possible value.
+        cap: result for equal images and upper bound, e.g. :data:`PSNR_CAP`; infinite by default.
 
-    >>> round(float(psnr(np.zeros((3, 2, 2)), np.full((3, 2, 2), 0.1))), 6)
+    >>> round(psnr(np.zeros((1, 2, 2)), np.full((1, 2, 2), 0.1)), 9)
     20.0
     """
-    with np.errstate(divide="ignore"):
-        return 20 * np.log10(data_range / np.sqrt(mse(x, y, valid)))
+    error = mse(prediction, target, valid)
+    return cap if error == 0.0 else min(20.0 * math.log10(data_range / math.sqrt(error)), cap)
 
 
-def ssim(
-    x: NDArray[Any],
-    y: NDArray[Any],
-    valid: NDArray[np.bool_] | None = None,
-    *,
-    data_range: float = 1.0,
-    boundary: Literal["valid", "zero", "reflect"] = "valid",
-) -> Array:
-    """Structural similarity of every band, the mean of :func:`ssim_map` over pixels, (..., band).
+def spectral_angle(
+    prediction: Image, target: Image, valid: Mask | None = None, *, flattened: bool = False
+) -> float:
+    """Mean angle between the spectra of each pixel, in degrees; NaN where no pixel has one.
 
-    Windows that touch a pixel left out do not count.
+    Args:
+        prediction, target: (band, y, x).
+        valid: (y, x). Pixels whose spectrum is zero in either image have no angle and are left out.
+        flattened: one angle between both images as whole vectors, the form printed in MMCANet's eq. (20).
+
+    >>> round(spectral_angle(np.float64([[[1.0]], [[0.0]]]), np.float64([[[1.0]], [[1.0]]])), 6)
+    45.0
     """
-    x, y, used = _prepare(x, y, valid)
-    maps = ssim_map(x, y, data_range=data_range, boundary=boundary)
-    whole = np.broadcast_to(_whole_windows(used, boundary)[..., None, :, :], maps.shape)
-    return _mean(maps, whole)
+    x, y = _pixels(prediction, target, valid)  # band, pixel
+    if flattened:
+        x, y = x.reshape(-1, 1), y.reshape(-1, 1)
+    lengths = np.linalg.norm(x, axis=0) * np.linalg.norm(y, axis=0)
+    known = lengths > 0
+    if not known.any():
+        return math.nan
+    cosine = (x * y).sum(axis=0)[known] / lengths[known]
+    return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))).mean())
 
 
 def ssim_map(
-    x: NDArray[Any],
-    y: NDArray[Any],
-    *,
-    data_range: float = 1.0,
-    boundary: Literal["valid", "zero", "reflect"] = "valid",
-) -> Array:
-    """Structural similarity at every pixel and band.
+    prediction: Image, target: Image, *, window: int = 11, sigma: float = 1.5, data_range: float = 1.0
+) -> NDArray[np.float64]:
+    """Structural similarity at every place where the Gaussian window lies inside, (band, y - 10, x - 10).
+
+    NaN where the window touches a missing pixel.
 
     Args:
-        x, y: (..., y, x).
+        prediction, target: (band, y, x).
+        window: side of the window in pixels, odd.
+        sigma: of the Gaussian, in pixels.
         data_range: largest minus smallest possible value.
-        boundary: ``valid`` keeps the windows that lie inside, ``zero`` and ``reflect`` extend the image by half a
-            window.
-
-    Returns:
-        (..., y - 10, x - 10) for ``valid``, otherwise the shape of x.
 
     Raises:
-        InputError: the image is smaller than a window.
+        InputError: the image is smaller than the window.
 
     Source:
-        Wang et al., Image Quality Assessment, 2004: Gaussian window of 11 x 11 pixels and sigma 1.5, constants
-        (0.01 range)^2 and (0.03 range)^2.
+        Wang et al., IEEE Transactions on Image Processing, 2004, constants 0.01 and 0.03, biased moments.
     """
-    least = WINDOW if boundary == "valid" else WINDOW // 2 + 1
-    if min(x.shape[-2:]) < least:
+    _same(prediction, target)
+    if min(prediction.shape[1:]) < window:
         raise InputError(
-            f"SSIM was asked for an image of {x.shape[-2]} x {x.shape[-1]} pixels.",
-            expected=f"With the boundary '{boundary}' it is at least {least} x {least} pixels large.",
+            f"SSIM was asked for an image of {prediction.shape[1]} x {prediction.shape[2]} pixels.",
+            expected=f"It is at least {window} x {window} pixels large.",
             remedy="Compare larger images.",
         )
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    mean_x, mean_y = _smooth(x, boundary), _smooth(y, boundary)
-    var_x = _smooth(x * x, boundary) - mean_x**2
-    var_y = _smooth(y * y, boundary) - mean_y**2
-    covariance = _smooth(x * y, boundary) - mean_x * mean_y
+    x, y = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
+    place = np.arange(window) - (window - 1) / 2
+    kernel = np.exp(-(place**2) / (2.0 * sigma**2))
+    kernel /= kernel.sum()
+
+    def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        for axis in (1, 2):
+            size = values.shape[axis] - window + 1
+            taken = (np.take(values, range(k, k + size), axis=axis) * kernel[k] for k in range(window))
+            values = sum(taken, start=np.zeros(1))
+        return values
+
+    mx, my = smooth(x), smooth(y)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    top = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    return top / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    luminance = (2.0 * mx * my + c1) / (mx * mx + my * my + c1)
+    contrast = (2.0 * (smooth(x * y) - mx * my) + c2) / (smooth(x * x) - mx * mx + smooth(y * y) - my * my + c2)
+    return luminance * contrast
 
 
-def spectral_angle(x: NDArray[Any], y: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> Array:
-    """Mean over pixels of the angle between the two spectra, in degrees, one value per image.
+def ssim(
+    prediction: Image,
+    target: Image,
+    valid: Mask | None = None,
+    *,
+    window: int = 11,
+    sigma: float = 1.5,
+    data_range: float = 1.0,
+) -> float:
+    """Structural similarity of one image, the mean of :func:`ssim_map` over places and bands; NaN where there is none.
 
-    Pixels where a spectrum is zero have no angle and do not count.
+    >>> image = np.random.default_rng(0).random((3, 16, 16))
+    >>> round(ssim(image, image), 12)
+    1.0
     """
-    x, y, used = _prepare(x, y, valid)
-    angle = spectral_angle_map(x, y)
-    return _mean(angle, used & np.isfinite(angle))
+    if valid is not None:
+        prediction = np.where(valid, prediction, np.nan)
+    values = ssim_map(prediction, target, window=window, sigma=sigma, data_range=data_range)
+    known = np.isfinite(values)
+    return float(values[known].mean()) if known.any() else math.nan
 
 
-def spectral_angle_map(x: NDArray[Any], y: NDArray[Any]) -> Array:
-    """Angle between the spectra of every pixel in degrees, (..., y, x); NaN where a spectrum is zero.
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence against accuracy in bins of equal width.
+
+    Attributes:
+        confidence, accuracy: means per bin, NaN where a bin is empty.
+        count: pixels per bin.
+        error: expected calibration error: the mean over pixels of |confidence - accuracy| of their bin.
+        worst: the largest |confidence - accuracy| of any bin.
+    """
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    count: NDArray[np.int64]
+    error: float
+    worst: float
+
+
+def reliability(
+    probability: Image, truth: NDArray[np.integer], *, bins: int = 15, ignore: int = NO_DATA
+) -> Reliability:
+    """How far the probability of the most likely class is from how often it is right.
 
     Args:
-        x, y: (..., band, y, x).
-
-    >>> one = np.array([1.0, 0.0])[:, None, None]
-    >>> both = np.array([1.0, 1.0])[:, None, None]
-    >>> round(float(spectral_angle_map(one, both)[0, 0]), 6)
-    45.0
-    """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    return _angle((x * y).sum(axis=-3), (x * x).sum(axis=-3), (y * y).sum(axis=-3))
-
-
-def spectral_angle_literal(x: NDArray[Any], y: NDArray[Any]) -> Array:
-    """Angle between two whole images as vectors, in degrees: the printed eq. (20), to compare with figures made so."""
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    axes = (-3, -2, -1)
-    return _angle((x * y).sum(axis=axes), (x * x).sum(axis=axes), (y * y).sum(axis=axes))
-
-
-def scores(
-    restored: NDArray[Any], target: NDArray[Any], valid: NDArray[np.bool_] | None = None, *, data_range: float = 1.0
-) -> dict[str, float]:
-    """All measures of one restored image, clipped to 0..data_range first.
-
-    Args:
-        restored, target: (band, y, x) reflectance; NaN is left out.
-        valid: (y, x); other pixels are left out.
-        data_range: largest possible value.
-
-    Returns:
-        ``mae``, ``mse``, ``psnr`` (dB), ``ssim`` (mean over bands), ``sam`` (degrees).
+        probability: (class, y, x), sums to 1; NaN where missing.
+        truth: class codes (y, x).
+        bins: number of bins between 0 and 1.
+        ignore: code that counts nowhere.
 
     Raises:
-        InputError: the shapes differ, or the image is smaller than a window of SSIM.
+        InputError: no pixel is left, or a code names no class.
 
-    >>> truth = np.random.default_rng(0).uniform(0, 1, (3, 16, 16))
-    >>> found = scores(truth, truth)
-    >>> found["mae"], found["psnr"], round(found["ssim"], 12), round(found["sam"], 4)
-    (0.0, inf, 1.0, 0.0)
+    Source:
+        Guo et al., On calibration of modern neural networks, ICML 2017.
     """
-    x, y = np.clip(restored, 0, data_range), np.clip(target, 0, data_range)
-    return {
-        "mae": float(mae(x, y, valid)),
-        "mse": float(mse(x, y, valid)),
-        "psnr": float(psnr(x, y, valid, data_range=data_range)),
-        "ssim": float(ssim(x, y, valid, data_range=data_range).mean()),
-        "sam": float(spectral_angle(x, y, valid)),
-    }
+    p, y = _labelled(probability, truth, ignore)
+    top = p.argmax(axis=0)
+    confidence, right = p.max(axis=0), (top == y).astype(np.float64)
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(place, confidence, bins) / count
+        share = np.bincount(place, right, bins) / count
+    gap = np.abs(mean - share)
+    filled = count > 0
+    error = float((gap[filled] * count[filled]).sum() / count.sum())
+    return Reliability(mean, share, count, error, float(gap[filled].max()))
 
 
-def average(each: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of the scores of many images, image by image as the papers do.
+def brier_score(probability: Image, truth: NDArray[np.integer], *, ignore: int = NO_DATA) -> float:
+    """Mean over pixels of the squared distance between probabilities and the true class, from 0 to 2."""
+    p, y = _labelled(probability, truth, ignore)
+    onehot = np.arange(len(p))[:, None] == y
+    return float(((p - onehot) ** 2).sum(axis=0).mean())
 
-    An infinite PSNR counts as 100 dB; ``equal`` says how many there were. Undefined scores are left out.
 
-    >>> average([{"psnr": 30.0, "ssim": 0.9}, {"psnr": float("inf"), "ssim": float("nan")}])
-    {'psnr': 65.0, 'ssim': 0.9, 'images': 2, 'equal': 1}
+def negative_log_likelihood(probability: Image, truth: NDArray[np.integer], *, ignore: int = NO_DATA) -> float:
+    """Mean over pixels of -ln of the true class's probability; probabilities below 1e-12 count as that."""
+    p, y = _labelled(probability, truth, ignore)
+    return float(-np.log(np.maximum(np.take_along_axis(p, y[None], axis=0), 1e-12)).mean())
+
+
+@dataclass(frozen=True)
+class BoundaryScore:
+    """Agreement of outlines. Undefined shares are NaN.
+
+    Attributes:
+        precision: share of the predicted outline near a true one.
+        recall: share of the true outline near a predicted one.
+        f1: harmonic mean; 1 where neither has an outline at all.
     """
-    result: dict[str, float] = {}
-    for name in dict.fromkeys(key for one in each for key in one):
-        values = np.array([one[name] for one in each if name in one and not np.isnan(one[name])])
-        if name == "psnr":
-            values = np.minimum(values, PSNR_CAP)
-        result[name] = float(values.mean()) if values.size else float("nan")
-    equal = sum(np.isinf(one.get("psnr", 0.0)) for one in each)
-    return {**result, "images": len(each), "equal": int(equal)}
+
+    precision: float
+    recall: float
+    f1: float
 
 
-def _prepare(
-    x: NDArray[Any], y: NDArray[Any], valid: NDArray[np.bool_] | None
-) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Both images in float64 with 0 where left out, and what is not left out, (..., y, x)."""
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if x.shape != y.shape or x.ndim < 3:
+def boundary_f1(prediction: Mask, truth: Mask, *, tolerance: float = 2.0, valid: Mask | None = None) -> BoundaryScore:
+    """How well the outline of a class agrees with the true one.
+
+    A pixel is on the outline when it is in the class and one of its four neighbours is not; beyond the image's edge and
+    at invalid pixels nothing is known, so no outline is there.
+
+    Args:
+        prediction, truth: (y, x), True inside the class.
+        tolerance: pixels by which outlines may lie apart, Euclidean.
+        valid: (y, x).
+
+    Source:
+        Csurka et al., What is a good evaluation measure for semantic segmentation?, BMVC 2013.
+
+    >>> square = np.zeros((20, 20), bool)
+    >>> square[5:15, 5:15] = True
+    >>> boundary_f1(np.roll(square, 1, axis=1), square, tolerance=1.0).f1
+    1.0
+    """
+    if prediction.shape != truth.shape or prediction.ndim != 2:
         raise InputError(
-            f"Images of the shapes {x.shape} and {y.shape} were to be compared.",
-            expected="Both are (..., band, y, x) and of the same shape.",
-            remedy="Bring both to the same bands and grid.",
+            f"Masks of shape {prediction.shape} and {truth.shape} were compared.",
+            expected="Both are (y, x) on one grid.",
+            remedy="Resample one of them.",
         )
-    used = np.isfinite(x).all(axis=-3) & np.isfinite(y).all(axis=-3)
+    known = np.ones(truth.shape, bool) if valid is None else valid
+    ours, theirs = _outline(prediction.astype(bool), known), _outline(truth.astype(bool), known)
+    if not ours.any() and not theirs.any():
+        return BoundaryScore(math.nan, math.nan, 1.0)
+    precision = float((ours & _within(theirs, tolerance)).sum() / ours.sum()) if ours.any() else math.nan
+    recall = float((theirs & _within(ours, tolerance)).sum() / theirs.sum()) if theirs.any() else math.nan
+    if math.isnan(precision) or math.isnan(recall) or precision + recall == 0.0:
+        return BoundaryScore(precision, recall, 0.0)
+    return BoundaryScore(precision, recall, 2.0 * precision * recall / (precision + recall))
+
+
+def _outline(mask: Mask, known: Mask) -> Mask:
+    out = np.zeros_like(mask)
+    for axis in (0, 1):
+        here, there = (slice(None, -1), slice(1, None))
+        for one, other in ((here, there), (there, here)):
+            a = tuple(one if index == axis else slice(None) for index in (0, 1))
+            b = tuple(other if index == axis else slice(None) for index in (0, 1))
+            out[a] |= mask[a] & ~mask[b] & known[a] & known[b]
+    return out
+
+
+def _within(outline: Mask, tolerance: float) -> Mask:
+    """Pixels not farther than ``tolerance`` from the outline."""
+    radius = int(tolerance)
+    rows, cols = outline.shape
+    padded = np.pad(outline, radius)
+    out = np.zeros_like(outline)
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            if dy * dy + dx * dx <= tolerance * tolerance:
+                out |= padded[radius + dy : radius + dy + rows, radius + dx : radius + dx + cols]
+    return out
+
+
+def _same(x: Image, y: Image) -> None:
+    if x.shape != y.shape or x.ndim != 3:
+        raise InputError(
+            f"Images of shape {x.shape} and {y.shape} were compared.",
+            expected="Both are (band, y, x) with the same bands and grid.",
+            remedy="Select the same bands and resample one of them.",
+        )
+
+
+def _pixels(x: Image, y: Image, valid: Mask | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Valid pixels of both as (band, pixel)."""
+    _same(x, y)
+    known = np.isfinite(x).all(axis=0) & np.isfinite(y).all(axis=0)
     if valid is not None:
-        try:
-            used = used & np.broadcast_to(valid, used.shape)
-        except ValueError as err:
-            raise InputError(
-                f"A mask of the shape {np.shape(valid)} came with images of the shape {x.shape}.",
-                expected=f"The mask is {used.shape}.",
-                remedy="Bring the mask to the grid of the images.",
-            ) from err
-    inside = used[..., None, :, :]
-    return np.where(inside, x, 0.0), np.where(inside, y, 0.0), used
+        known &= valid
+    if not known.any():
+        raise InputError(
+            "Two images without a common valid pixel were compared.",
+            expected="At least one pixel is valid in both.",
+            remedy="Check the masks and what marks missing pixels.",
+        )
+    return np.asarray(x[:, known], np.float64), np.asarray(y[:, known], np.float64)
 
 
-def _mean(values: Array, used: NDArray[np.bool_]) -> Array:
-    """Mean over the last two axes of the values used, NaN where there are none."""
-    count = used.sum(axis=(-2, -1))
-    total = np.where(used, values, 0.0).sum(axis=(-2, -1))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _angle(product: Array, square_x: Array, square_y: Array) -> Array:
-    length = np.sqrt(square_x) * np.sqrt(square_y)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.degrees(np.arccos(np.clip(product / length, -1.0, 1.0)))
-
-
-def _extend(x: Array, boundary: str) -> Array:
-    """The image with half a window more on every side, (..., y, x); as it is for ``valid``."""
-    if boundary == "valid":
-        return x
-    margin = [(0, 0)] * (x.ndim - 2) + [(WINDOW // 2, WINDOW // 2)] * 2
-    return np.pad(x, margin, mode="reflect" if boundary == "reflect" else "constant")
-
-
-def _smooth(x: Array, boundary: str) -> Array:
-    """Gaussian mean over the window around each pixel, (..., y, x)."""
-    distance = np.arange(WINDOW) - (WINDOW - 1) / 2
-    weight = np.exp(-(distance**2) / (2 * SIGMA**2))
-    weight /= weight.sum()
-    x = _extend(x, boundary)
-    rows, cols = x.shape[-2] - WINDOW + 1, x.shape[-1] - WINDOW + 1
-    x = sum(w * x[..., i : i + rows, :] for i, w in enumerate(weight))
-    return sum(w * x[..., i : i + cols] for i, w in enumerate(weight))
-
-
-def _whole_windows(used: NDArray[np.bool_], boundary: str) -> NDArray[np.bool_]:
-    """Where no pixel of the window was left out; what lies beyond the edge counts as used."""
-    if boundary != "valid":
-        margin = [(0, 0)] * (used.ndim - 2) + [(WINDOW // 2, WINDOW // 2)] * 2
-        used = np.pad(used, margin, constant_values=True)
-    columns = np.lib.stride_tricks.sliding_window_view(used, WINDOW, axis=-2).all(axis=-1)
-    windows = np.lib.stride_tricks.sliding_window_view(columns, WINDOW, axis=-1)
-    return np.asarray(windows.all(axis=-1))
+def _labelled(
+    probability: Image, truth: NDArray[np.integer], ignore: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities (class, pixel) and codes (pixel,) of the pixels that count."""
+    known = np.isfinite(probability).all(axis=0) & (truth != ignore)
+    y = truth[known].astype(np.int64)
+    if not y.size or y.min() < 0 or y.max() >= len(probability):
+        raise InputError(
+            "No pixel is left to judge." if not y.size else f"The truth holds the code {int(y.max())}.",
+            expected=f"Pixels have codes from 0 to {len(probability) - 1}, others are {ignore}.",
+            remedy="Check the label raster and its mapping to classes.",
+        )
+    return np.asarray(probability[:, known], np.float64), y
