@@ -34,6 +34,7 @@ class SensorBand(BaseModel):
         gsd_m: native pixel size in metres.
         kind: ``optical``, ``thermal`` (kelvin), ``sar`` (decibel; angle in degrees) or ``dem`` (metres).
         scale, offset, nodata: only where they differ from the sensor's.
+        irradiance: mean solar irradiance at one astronomical unit in W/(m2 um), for products that give radiance only.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +48,7 @@ class SensorBand(BaseModel):
     scale: float | None = Field(default=None, gt=0)
     offset: float | None = None
     nodata: float | None = None
+    irradiance: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
