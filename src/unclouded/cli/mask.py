@@ -76,16 +76,28 @@ def command(
             return _record(scene.id, source, "planned", paths, None, start, scene.warnings)
         from .. import mask
 
+        item = output_paths(output, scene.id, options)["item"]
+        before = _written(item)
         with talk.progress(scene.id) as progress:
             result = mask(scene, options, output=output, progress=progress)
         for warning in result.warnings:
             talk.say(f"warning: {scene.id}: {warning}")
+        status = "kept" if before is not None and _written(item) == before else "done"
         cover = "no valid pixel" if result.cloud_percent is None else f"{result.cloud_percent:.1f} % cloud"
-        talk.say(f"{scene.id}: {cover}, {time.monotonic() - start:.1f} s")
+        talk.say(f"{scene.id}: {status}, {cover}, {time.monotonic() - start:.1f} s")
         talk.put(str(result.outputs["item"]))
-        return _record(scene.id, source, "done", result.outputs, result.cloud_percent, start, result.warnings)
+        return _record(scene.id, source, status, result.outputs, result.cloud_percent, start, result.warnings)
 
     ctx.exit(run_each(talk, expand(inputs), work, fail_fast=fail_fast))
+
+
+def _written(item: Path) -> tuple[int, int] | None:
+    """What changes when an item is written anew, None while there is none."""
+    try:
+        stat = item.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _record(
