@@ -63,25 +63,29 @@ def kernel_basis_attention(
     >>> torch.allclose(y, F.conv2d(x, weight[1], bias[1], padding=1), atol=1e-5)
     True
     """
-    bases, features, group, side, _ = weight.shape
+    bases, features, group, side, _ = (int(size) for size in weight.shape)  # plain numbers in a traced graph too
     margin = side // 2
     padded = F.pad(x, (margin, margin, margin, margin))
-    keep = not (recompute and torch.is_grad_enabled())
-    y = F.conv2d(coefficients, bias.t()[:, :, None, None])  # n c h w
-    for row in range(side):
-        for col in range(side):
-            tap = weight[:, :, :, row, col].reshape(bases, features * group).t()[:, :, None, None]  # c*i t 1 1
-            given = (padded, coefficients, tap, group, side, row, col)
-            y = y + (_tap(*given) if keep else checkpoint(_tap, *given, use_reentrant=False, preserve_rng_state=False))
-    return y
+    # Input feature i of its group for every output feature, so that the taps need no reshaping: n i*c h w
+    seen = padded.unflatten(1, (features // group, group)).transpose(1, 2)[:, :, :, None]  # n i c/i 1 h w
+    seen = seen.expand(-1, -1, -1, group, -1, -1).flatten(1, 3)
+    taps = weight.permute(3, 4, 2, 1, 0).reshape(side * side, group * features, bases, 1, 1)
+    again = recompute and torch.is_grad_enabled()
+    total: Tensor | None = None
+    for index in range(side * side):
+        given = (seen, coefficients, taps[index], side, *divmod(index, side))
+        part = checkpoint(_tap, *given, use_reentrant=False, preserve_rng_state=False) if again else _tap(*given)
+        total = part if total is None else total + part
+    assert total is not None
+    y = total.unflatten(1, (group, features)).sum(1)  # n c h w
+    return y + F.conv2d(coefficients, bias.t()[:, :, None, None])
 
 
-def _tap(padded: Tensor, coefficients: Tensor, tap: Tensor, group: int, side: int, row: int, col: int) -> Tensor:
-    """One tap of every pixel's kernel, applied: (n, c, h, w)."""
-    kernel = F.conv2d(coefficients, tap).unflatten(1, (-1, group, group))  # n c/i i(out) i(in) h w
+def _tap(seen: Tensor, coefficients: Tensor, tap: Tensor, side: int, row: int, col: int) -> Tensor:
+    """One tap of every pixel's kernel times what it sees: (n, i * c, h, w)."""
     # Ends counted from the far side stay right whatever the size when the graph is exported.
-    window = padded[:, :, row : row - side + 1 or None, col : col - side + 1 or None]  # n c h w
-    return (kernel * window.unflatten(1, (-1, 1, group))).sum(3).flatten(1, 2)
+    window = seen[:, :, row : row - side + 1 or None, col : col - side + 1 or None]
+    return F.conv2d(coefficients, tap) * window
 
 
 class ChannelNorm(nn.Module):
