@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pystac
@@ -18,15 +17,12 @@ import rasterio
 from affine import Affine
 from rio_cogeo import cog_validate
 
-COMMAND = [sys.executable, "-m", "unclouded", "mask"]
+from .fakes_command import Done, records, run_process
+from .fakes_command import run as run_here
 
 
-def run(*words: object, **changes: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False, **changes)
-
-
-def records(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def run(*words: object) -> Done[str]:
+    return run_here("mask", *words)
 
 
 def write_image(path: Path, size: int = 160, dtype: str = "float32") -> Path:
@@ -57,7 +53,7 @@ def counts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_one_scene_with_everything(picture: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
-    done = run(picture, "-o", out, *LEVEL, "--prob", "--quicklook", "--json")
+    done = run_process("mask", picture, "-o", out, *LEVEL, "--prob", "--quicklook", "--json")
     assert done.returncode == 0, done.stderr
     record, last = records(done)
     assert list(record)[:1] == ["id"]
@@ -142,7 +138,7 @@ def test_model_error_is_5(picture: Path, tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_the_folder_is_1(picture: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"")
-    done = run(picture, "-o", tmp_path / "out", *LEVEL)
+    done = run_process("mask", picture, "-o", tmp_path / "out", *LEVEL)
     assert done.returncode == 1
     assert all(part in done.stderr for part in ("Error", "\n  Expected:", "\n  To do:"))
     assert "Traceback" not in done.stderr
@@ -161,7 +157,7 @@ def test_a_read_only_folder_is_1(picture: Path, tmp_path: Path) -> None:
 
 def test_a_batch_goes_on_after_a_failure(picture: Path, counts: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = run(tmp_path / "absent.tif", counts, picture, "-o", out, *LEVEL, "--json")
+    done = run_process("mask", tmp_path / "absent.tif", counts, picture, "-o", out, *LEVEL, "--json")
     assert done.returncode == 1
     *scenes, last = records(done)
     assert [one["status"] for one in scenes] == ["failed", "failed", "done"]
@@ -190,14 +186,10 @@ def test_what_others_wrote_is_not_replaced(picture: Path, tmp_path: Path) -> Non
     assert json.loads((tmp_path / "picture.json").read_text())["id"] == "mine"
 
 
-# A scene takes long enough to be cut off: a pipe in place of its file is read only as far as the test lets it.
-
-
 def cut_off(words: list[str], out: Path, signal_number: int) -> tuple[int, str]:
     """Start a run, stop it as soon as its hidden folder is there, and tell its exit code and stderr."""
-    process = subprocess.Popen(
-        [*COMMAND, *words, "-o", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "unclouded", "mask", *words, "-o", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(out.glob(".*.partial-*/*.tif")):
         assert process.poll() is None, "the run ended before it could be cut off"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,8 @@ from unclouded.errors import InputError, OutputError
 from unclouded.metrics import confusion
 from unclouded.options import Options
 from unclouded.readers import open_scene
+
+from .fakes_command import records, run, run_process
 
 
 @pytest.fixture(scope="module")
@@ -95,19 +94,18 @@ def test_sizes_that_do_not_fit(tmp_path: Path, size: int) -> None:
 
 
 def test_command(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "unclouded", "demo", "-o", str(tmp_path / "d"), "--size", "192"]
-    done = subprocess.run([*words, "--json"], capture_output=True, text=True, check=False)
+    words = ["demo", "-o", tmp_path / "d", "--size", 192]
+    done = run_process(*words, "--json")
     assert done.returncode == 0, done.stderr
-    (record,) = [json.loads(line) for line in done.stdout.splitlines()]
+    (record,) = records(done)
     assert record["status"] == "done"
     assert {"clear", "thick-cloud", "thin-cloud", "cloud-shadow"} < set(record["scores"])
     assert all(Path(path).exists() for path in record["outputs"].values())
     assert {"product", "truth", "mask", "quicklook", "item"} <= set(record["outputs"])
-    text = subprocess.run([*words, "--overwrite"], capture_output=True, text=True, check=False)
+    text = run(*words, "--overwrite")
     assert text.returncode == 0, text.stderr
     assert "IoU" in text.stdout
-    again = subprocess.run(words, capture_output=True, text=True, check=False)
+    again = run(*words)
     assert again.returncode == 1
     assert "--overwrite" in again.stderr
-    wrong = subprocess.run([*words, "--size", "100"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
+    assert run(*words, "--size", 100).returncode == 2

@@ -36,6 +36,7 @@ class Talk:
         self._screen = logging.StreamHandler()
         self._screen.setFormatter(logging.Formatter("%(message)s"))
         self._file: logging.Handler | None = None
+        self._level = _LOG.level
         _LOG.addHandler(self._screen)
         # Warnings are part of each result and are told with it.
         warnings.simplefilter("ignore", UncloudedWarning)
@@ -90,8 +91,9 @@ class Talk:
             yield lambda share: bar.update(task, completed=share)
 
     def close(self) -> None:
-        """Give the log file back."""
+        """Leave the log as it was found."""
         _LOG.removeHandler(self._screen)
+        _LOG.setLevel(self._level)
         if self._file is not None:
             _LOG.removeHandler(self._file)
             self._file.close()
