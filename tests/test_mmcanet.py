@@ -1,4 +1,4 @@
-"""MMCANet and MPIR1 to 4: what every removal network promises, and what each part of them does."""
+"""MMCANet and MPIR1 to 4: what each part of them does, beyond what the contract asks of every network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,12 +50,12 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-# What every network promises
+# Inputs and outputs
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("bands", "radar"), [(3, True), (13, True), (3, False)])
-def test_the_result_has_the_size_of_the_image_whatever_it_is(name, bands, radar):
+@pytest.mark.parametrize(("bands", "radar"), [(13, True), (3, False)])
+def test_any_bands_with_and_without_radar(name, bands, radar):
     net = make(name, bands=bands, sar_bands=2 if radar else 0).eval()
     for rows, cols in ((16, 16), (21, 34)):
         image, sar = pair(rows, cols, bands, n=2)
@@ -79,17 +78,7 @@ def test_outputs_and_targets_fit_together(name):
     assert [tuple(value.shape[-2:]) for value in outputs.values()] == sizes
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_gradients_reach_every_parameter(name):
-    net = make(name).train()
-    image, sar = pair(32, 32)
-    outputs, targets = net.outputs(image, sar), net.targets(torch.rand_like(image))
-    torch.stack([F.l1_loss(outputs[key], targets[key]) for key in outputs]).sum().backward()
-    dead = [key for key, value in net.named_parameters() if value.grad is None or not value.grad.any()]
-    assert dead == []
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["mmcanet", "mpir2"])
 def test_an_image_does_not_depend_on_its_batch_nor_on_the_run(name):
     net = make(name).eval()
     image, sar = pair(n=3)
@@ -97,16 +86,6 @@ def test_an_image_does_not_depend_on_its_batch_nor_on_the_run(name):
         whole = net(image, sar)
         assert torch.equal(whole, net(image, sar))
         torch.testing.assert_close(net(image[1:2], sar[1:2]), whole[1:2], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_weights_survive_a_file(name, tmp_path):
-    net, other = make(name).eval(), make(name, seed=5).eval()
-    save_file(net.state_dict(), str(tmp_path / "weights.safetensors"))
-    with torch.no_grad():
-        assert not torch.equal(other(*pair()), net(*pair()))
-        other.load_state_dict(load_file(str(tmp_path / "weights.safetensors")))
-        assert torch.equal(other(*pair()), net(*pair()))
 
 
 TINY = {"widths": (8, 12), "blocks": (1, 1), "low": 0}
@@ -505,7 +484,9 @@ def test_a_network_learns_four_patches_by_heart(name):
         losses.append(loss.item())
     with torch.no_grad():
         restored = net(cloudy, sar).numpy()
-    before = image_metrics.psnr(cloudy.numpy(), truth.numpy()).mean()
-    after = image_metrics.psnr(restored, truth.numpy()).mean()
+    before, after = (
+        np.mean([image_metrics.psnr(x, y) for x, y in zip(images, truth.numpy(), strict=True)])
+        for images in (cloudy.numpy(), restored)
+    )
     assert losses[-1] < 0.1 * losses[0]
     assert after > before + 15
