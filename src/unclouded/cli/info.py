@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -38,7 +39,11 @@ def _put(talk: Talk, told: dict[str, Any]) -> None:
         title = key.replace("_", " ")
         if isinstance(value, list) and isinstance(value[0], dict):
             header = list(dict.fromkeys(name for row in value for name in row))
-            rows = [[_text(row.get(name)) for name in header] for row in value]
+            # Whole paths would push the figures out of sight; --json has them.
+            rows = [
+                [_text(row.get(name)) if name != "file" else Path(str(row.get(name))).name for name in header]
+                for row in value
+            ]
             talk.put(f"{title}:\n" + _indented(table(header, rows)))
         elif isinstance(value, dict):
             rows = [[f"{name}:", _text(one)] for name, one in value.items()]

@@ -10,6 +10,7 @@ from odc.geo import geom
 from odc.geo.geobox import GeoBox
 
 _POINTS_PER_SIDE = 16
+_TOLERANCE = 5e-5  # degrees, about 5 m: points that straight sides do not need are left out
 _DECIMALS = 7  # about a centimetre on the ground
 
 
@@ -84,7 +85,7 @@ def _ring(geobox: GeoBox) -> np.ndarray:
 
 def _cut(ring: list[tuple[float, float]]) -> list[list[list[tuple[float, float]]]]:
     """Pieces of a ring west and east of the antimeridian; its longitudes start in -180..180 and may run on to 540."""
-    whole = geom.polygon(ring, None)
+    whole = geom.polygon(ring, None).simplify(_TOLERANCE)
     sheets: list[list[list[tuple[float, float]]]] = []
     for shift in (0.0, 360.0):
         parts = []

@@ -30,6 +30,7 @@ Source: Okabe and Ito, Color Universal Design (2008).
 
 _COLOURS = (("red", 660.0), ("green", 560.0), ("blue", 490.0))
 _MARGIN = 8
+_GROUND = 0.27  # brightness that the ground is brought to, as far as that is possible without greying the clouds
 _HIGHEST = 3 * PANEL  # panels of long strips are not made taller
 _NARROWEST = 400  # panels of narrow scenes are padded to this, so that the legend finds room
 _INK, _PAPER, _FAINT = (235, 235, 235), (24, 26, 30), (150, 155, 165)
@@ -128,7 +129,7 @@ def stretch(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Reflectance as colours for the eye, (3, y, x) uint8; 0 where missing.
 
     Each band begins at its darkest percent, which takes away the haze of the air; all end at the same brightness, so
-    that clouds stay white. Dark tones are lifted.
+    that clouds stay white. Dark tones are lifted, the more the darker the ground is beside the clouds.
 
     Args:
         image: reflectance, (3, y, x), NaN where missing.
@@ -140,8 +141,11 @@ def stretch(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     pixels = image[:, valid]
     low = np.percentile(pixels, 1, axis=1)
     high = np.percentile(pixels, 99.5, axis=1).max()
-    share = (pixels - low[:, None]) / np.maximum(high - low, 1e-6)[:, None]
-    out[:, valid] = np.round(255 * np.clip(share, 0, 1) ** 0.6)
+    share = np.clip((pixels - low[:, None]) / np.maximum(high - low, 1e-6)[:, None], 0, 1)
+    # Unless it is overcast, the pixel that three in ten are darker than is ground.
+    ground = float(np.clip(np.percentile(share.mean(axis=0), 30), 1e-3, 0.999))
+    exponent = np.clip(np.log(_GROUND) / np.log(ground), 0.4, 1.0)
+    out[:, valid] = np.round(255 * share**exponent)
     return out
 
 
@@ -198,7 +202,9 @@ def draw(
     missing = ~np.isfinite(image).all(axis=0).repeat(zoom, axis=0).repeat(zoom, axis=1)
     codes = classes.repeat(zoom, axis=0).repeat(zoom, axis=1)
     left = _hatched(shown, missing)
-    right = _hatched(_overlay(shown, codes), codes == NO_DATA)
+    # The overview can miss pixels at the edge of the data that the mask has: black would look like shadow.
+    base = np.where(missing, np.uint8(90), shown)
+    right = _hatched(_overlay(base, codes), codes == NO_DATA)
     height, width = codes.shape
     top, line = 40 + HEIGHT, 14 + 2 * HEIGHT
     legend = _legend(counts)
