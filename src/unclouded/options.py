@@ -16,7 +16,8 @@ class Options:
         model: name of a shipped model, or path of a model folder or ``.onnx`` file with its card.
         resolution_m: pixel size of the output in metres; None means the scene's finest grid.
         tile: side of the square window given to the network, in pixels of the model grid, halo included.
-        halo: pixels at each side of a tile whose prediction is not used.
+        halo: pixels at each side of a tile that belong to its neighbours; what lies there only gives context, except
+            for a quarter over which one tile fades into the next.
         threads: CPU threads of the network; 0 means all cores.
         probability: also write one probability band per class.
         quicklook: also write a PNG picture of scene and mask.

@@ -24,8 +24,8 @@ def python(code: str) -> str:
 
 def test_import_is_light() -> None:
     code = (
-        "import time; begin = time.perf_counter(); import unclouded\n"
-        f"print(time.perf_counter() - begin, [name for name in {HEAVY} if name in sys.modules])"
+        "import time; begin = time.process_time(); import unclouded\n"
+        f"print(time.process_time() - begin, [name for name in {HEAVY} if name in sys.modules])"
     )
     seconds, loaded = min((python(code).split(" ", 1) for _ in range(3)), key=lambda told: float(told[0]))
     assert loaded.strip() == "[]"
