@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unclouded import radiometry as rad
-from unclouded.errors import InputError, RadiometryError
+from unclouded.errors import InputError, RadiometryError, RadiometryWarning
+from unclouded.readers import open_scene
 
 
 def test_landsat_collection_2_level_2_check_value() -> None:
@@ -105,3 +108,24 @@ def test_unknown_scale_names_the_options_that_settle_it() -> None:
     assert "--scale" in text
     assert "--offset" in text
     assert "--sensor" in text
+
+
+def test_a_wrong_offset_is_noticed_in_a_real_scene(shared_data: Path) -> None:
+    product = next((shared_data / "safe_s2_l2a_60m").glob("*.SAFE"))
+    assert open_scene(product).warnings == ()
+    with pytest.warns(RadiometryWarning, match="forgotten"):
+        scene = open_scene(product, scale=1e-4, offset=0.0)
+    assert "forgotten" in scene.warnings[0]
+    with pytest.warns(RadiometryWarning, match="applied twice"):
+        open_scene(product, scale=1e-4, offset=-0.2)
+
+
+def test_suspicion_needs_more_than_dark_blue_or_bright_sand() -> None:
+    rng = np.random.default_rng(0)
+    land = {name: rng.gamma(2.0, 0.05, 4000).astype(np.float32) for name in ("blue", "red", "nir", "swir22")}
+    assert rad.suspicion(land) is None
+    assert "forgotten" in str(rad.suspicion({name: values + 0.1 for name, values in land.items()}))
+    assert "twice" in str(rad.suspicion({name: values - 0.1 for name, values in land.items()}))
+    assert rad.suspicion({name: values + 0.4 for name, values in land.items()}) is None
+    assert rad.suspicion({"blue": land["blue"] + 0.1}) is None
+    assert rad.suspicion({}) is None

@@ -64,7 +64,7 @@ def test_descriptions_name_the_bands(tmp_path: Path) -> None:
 
 
 def test_a_sensor_names_bands_and_fixes_the_scale(tmp_path: Path) -> None:
-    path = make_tif(tmp_path / "a.tif", counts(8), nodata=None)
+    path = make_tif(tmp_path / "a.tif", counts(8) + np.uint16(7000), nodata=None)
     scene = open_scene(path, sensor="landsat-oli-c2-l2")
     assert scene.level == "boa"
     assert [band.name for band in scene.bands][:2] == ["SR_B1", "SR_B2"]

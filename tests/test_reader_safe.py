@@ -187,7 +187,7 @@ def test_a_bare_image_folder(small: Path, tmp_path: Path) -> None:
     shutil.copytree(image(small, "B02").parent, bare)
     with pytest.raises(RadiometryError, match="Level-1C or Level-2A"):
         open_scene(bare, scale=0.0001)
-    scene = open_scene(bare, scale=0.0001, sensor="sentinel2-l1c")
+    scene = open_scene(bare, scale=0.0001, offset=-0.1, sensor="sentinel2-l1c")
     assert scene.id == "T33UUB"
     assert scene.properties["tile"] == "T33UUB"
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .. import sensors
-from ..errors import InputError, RadiometryError
-from ..radiometry import check_scale
+from ..errors import InputError, RadiometryError, RadiometryWarning
+from ..radiometry import CHECKED, check_scale, suspicion
 
 if TYPE_CHECKING:
     from ..scene import Radiometry, Scene
+
+_FEWEST = 5000
+"""Pixels below which the radiometry is not checked: too few to tell."""
 
 _LEVELS = ("toa", "boa", "counts")
 
@@ -205,13 +209,35 @@ def open_scene(
         source = _place(os.fspath(source))
     for reader in readers():
         if reader.matches(source):
-            return reader.open(source, request)
+            return _checked(reader.open(source, request))
     known = "; ".join(reader.title for reader in readers())
     raise InputError(
         f"{source if isinstance(source, (str, Path)) else type(source).__name__} is of no known kind.",
         expected=f"Known are: {known}.",
         remedy="Pass the product's own folder or file.",
     )
+
+
+def _checked(scene: Scene) -> Scene:
+    """The scene, with a warning when its reflectances look as if the offset were wrong."""
+    if not all(record.calibrated for record in scene.radiometry.values()):
+        return scene
+    samples = {}
+    for group in CHECKED:
+        for name in group:
+            band = next((band for band in scene.bands if band.common_name == name), None)
+            sample = getattr(scene.sources[band.name], "sample", None) if band is not None else None
+            if band is not None and sample is not None:
+                samples[name] = sample(scene.radiometry[band.name])
+                break
+    if sum(values.size for values in samples.values()) < _FEWEST:
+        return scene
+    note = suspicion(samples)
+    if note is None:
+        return scene
+    note = f"{note} See where scale and offset come from: unclouded info."
+    warnings.warn(note, RadiometryWarning, stacklevel=3)
+    return replace(scene, warnings=(*scene.warnings, note))
 
 
 def _place(text: str) -> str | Path:

@@ -189,10 +189,15 @@ def write_jp2(
                 REVERSIBLE="YES",
                 BLOCKXSIZE=str(tile_px),
                 BLOCKYSIZE=str(tile_px),
-                RESOLUTIONS="6",
+                RESOLUTIONS=str(_resolutions(min(rows, cols, tile_px))),
             )
         finally:
             plain.unlink(missing_ok=True)
+
+
+def _resolutions(side: int) -> int:
+    """Six, as real products have, or as many as leave something of a small image."""
+    return max(1, min(6, side.bit_length() - 2))
 
 
 def _write_all(
