@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from unclouded import image_metrics as im
 from unclouded.errors import InputError
+from unclouded.infer.calibrate import expected_calibration_error
 
 seeds = st.integers(0, 500)
 
@@ -76,15 +77,16 @@ def test_wrong_images_are_told():
 
 
 def test_reliability_by_hand():
-    p = np.array([[0.9, 0.9, 0.9, 0.6, 0.5, 0.55], [0.1, 0.1, 0.1, 0.4, 0.5, 0.45]])[:, None]
+    p = np.array([[0.85, 0.85, 0.85, 0.6, 0.5, 0.55], [0.15, 0.15, 0.15, 0.4, 0.5, 0.45]])[:, None]
     truth = np.array([[0, 0, 1, 0, 255, 1]])
     result = im.reliability(p, truth, bins=2)
     assert result.count.tolist() == [0, 5]
-    assert result.error == pytest.approx(abs((0.9 * 3 + 0.6 + 0.55) / 5 - 3 / 5))
+    assert result.error == pytest.approx(abs((0.85 * 3 + 0.6 + 0.55) / 5 - 3 / 5))
     fine = im.reliability(p, truth, bins=10)
-    assert fine.count[[8, 5]].tolist() == [3, 2]
-    assert fine.error == pytest.approx((3 * abs(0.9 - 2 / 3) + 2 * abs(0.575 - 0.5)) / 5)
-    assert fine.worst == pytest.approx(0.9 - 2 / 3)
+    assert fine.count[[8, 6, 5]].tolist() == [3, 1, 1]
+    assert fine.error == pytest.approx((3 * abs(0.85 - 2 / 3) + abs(0.6 - 1) + abs(0.55 - 0)) / 5)
+    assert fine.worst == pytest.approx(0.55)
+    assert expected_calibration_error(p, truth, bins=10) == pytest.approx(fine.error)
 
 
 @given(seeds)

@@ -169,7 +169,9 @@ class Reliability:
 def reliability(
     probability: Image, truth: NDArray[np.integer], *, bins: int = 15, ignore: int = NO_DATA
 ) -> Reliability:
-    """How far the probability of the most likely class is from how often it is right.
+    """How far the probability of the most likely class is from how often it is right, bin by bin.
+
+    The error is that of :func:`unclouded.infer.calibrate.expected_calibration_error`, with the curve behind it.
 
     Args:
         probability: (class, y, x), sums to 1; NaN where missing.
@@ -186,7 +188,7 @@ def reliability(
     p, y = _labelled(probability, truth, ignore)
     top = p.argmax(axis=0)
     confidence, right = p.max(axis=0), (top == y).astype(np.float64)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
         mean = np.bincount(place, confidence, bins) / count

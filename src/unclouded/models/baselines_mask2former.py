@@ -127,6 +127,8 @@ class Mask2FormerSwin(Mask2Former):
             backbone_config=swin, num_labels=classes, num_queries=queries, **options
         )
         super().__init__(config, stride=32)
+        # The library has it, a backbone of maps never uses it.
+        self.net.model.pixel_level_module.encoder.swin.layernorm.requires_grad_(False)
 
 
 @register("mask2former-dinov2")
@@ -166,7 +168,9 @@ class Mask2FormerDINOv2(Mask2Former):
         )
         super().__init__(config, stride=28)
         level = self.net.model.pixel_level_module
-        level.encoder = Pyramid(transformers.Dinov2WithRegistersBackbone(dino), width)
+        vision = transformers.Dinov2WithRegistersBackbone(dino)
+        vision.embeddings.mask_token.requires_grad_(False)  # of DINOv2's own training only
+        level.encoder = Pyramid(vision, width)
         level.decoder = type(level.decoder)(config, feature_channels=[width] * 4)
         with torch.no_grad():
             level.decoder.apply(self.net._init_weights)

@@ -58,6 +58,7 @@ class UPerNetSwin(nn.Module):
             backbone_config=backbone, hidden_size=width, num_labels=classes, auxiliary_in_channels=4 * embed
         )
         self.net = transformers.UperNetForSemanticSegmentation(config)
+        self.net.backbone.swin.layernorm.requires_grad_(False)  # the library has it, a backbone of maps never uses it
 
     def forward(self, image: Tensor, descriptors: Tensor | None = None) -> Tensor:
         """Logits (n, k, h, w) of an image (n, b, h, w)."""

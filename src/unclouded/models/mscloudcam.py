@@ -20,7 +20,7 @@ its tables (Adam 1e-4, auxiliary weights 0.4).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,7 @@ class MSCloudCAM(nn.Module):
             input on, as the released weights need; ``concat`` has none.
         form: ``released`` or ``printed``, see the head of this file.
         pretrained: start the backbone from ImageNet weights (needs timm, and downloads them).
+        embed, depths, heads: of the Swin backbone; the defaults are Swin-T. Context modules have 4 x embed features.
 
     Raises:
         ModelError: a switch has a value that does not exist.
@@ -66,6 +67,9 @@ class MSCloudCAM(nn.Module):
         fusion: str = "cam",
         form: str = "released",
         pretrained: bool = False,
+        embed: int = 96,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        heads: Sequence[int] = (3, 6, 12, 24),
     ) -> None:
         super().__init__()
         for value, allowed in (
@@ -82,10 +86,10 @@ class MSCloudCAM(nn.Module):
                 )
         printed = form == "printed"
         self.fusion = fusion
-        self.swin = Swin(bands)
-        width = 384
-        self.deep: nn.Module = _CONTEXTS[deep](768, width, printed=printed)
-        self.shallow: nn.Module = _CONTEXTS[shallow](384, width, printed=printed)
+        self.swin = Swin(bands, embed, depths, heads)
+        width = 4 * embed
+        self.deep: nn.Module = _CONTEXTS[deep](2 * width, width, printed=printed)
+        self.shallow: nn.Module = _CONTEXTS[shallow](width, width, printed=printed)
         self.cam = None if fusion == "concat" else CrossAttention(2 * width, width)
         self.bottleneck = nn.Sequential(
             nn.Conv2d(2 * width, 256, 1), nn.ReLU(),

@@ -196,7 +196,8 @@ class Swin(nn.Module):
         super().__init__()
         self.channels = tuple(width << index for index in range(len(depths)))
         self.patch_embed = PatchEmbed(bands, width, patch)
-        rates = torch.linspace(0.0, drop_path, sum(depths)).tolist()
+        last = max(sum(depths) - 1, 1)
+        rates = [drop_path * index / last for index in range(sum(depths))]
         for index, (depth, count) in enumerate(zip(depths, heads, strict=True)):
             start = sum(depths[:index])
             stage = Stage(self.channels[index], count, window, rates[start : start + depth], index > 0)

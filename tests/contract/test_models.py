@@ -1,0 +1,232 @@
+"""What every model of the registry has to do, masking and removal alike. A new model is tested by being registered.
+
+Networks are built small where their options allow it; those of a kind that another one stands for are marked ``slow``.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from importlib.util import find_spec
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from unclouded import models
+from unclouded.descriptors import SLOTS
+from unclouded.errors import ModelError
+
+_SEGFORMER = {
+    "depths": [1] * 4, "hidden_sizes": [8, 16, 16, 32], "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 16,
+}  # fmt: skip
+_MASK2FORMER = {
+    "queries": 6, "hidden_dim": 32, "feature_size": 32, "mask_feature_size": 32, "encoder_layers": 1,
+    "decoder_layers": 3, "num_attention_heads": 2, "dim_feedforward": 32, "encoder_feedforward_dim": 32,
+}  # fmt: skip
+_DINO = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
+_SWIN = {"depths": [1] * 4, "num_heads": [1, 1, 2, 2], "embed_dim": 16}
+_MMCANET = {"widths": (8, 16, 32), "blocks": (1, 1, 1), "low": 1, "decoder_blocks": 1}
+
+SMALL = {
+    "cloudmamba": {"bands": 13, "width": 8, "cap": 16, "levels": 3},
+    "mscloudcam": {"embed": 24, "depths": [1] * 4, "heads": [1, 1, 2, 2]},
+    "slots-unet": {"widths": (8, 8, 16), "depth": 1},
+    "senseiv2-unet": {"widths": (8, 8, 16), "depth": 1},
+    "upernet-swin-t": {"width": 32, "depths": [1] * 4, "heads": [1, 1, 2, 2], "embed": 16},
+    "mask2former-swin-t": {"backbone": _SWIN, **_MASK2FORMER},
+    "mask2former-dinov2": {"backbone": _DINO, **_MASK2FORMER},
+    "sensei": {"segmenter_options": _SEGFORMER},
+    **dict.fromkeys((f"segformer-{size}" for size in ("b0", "b1", "b2", "b3", "b3-narrow", "b4", "b5")), _SEGFORMER),
+    **{
+        f"sensei{front}-segformer-{size}": {"segmenter_options": _SEGFORMER}
+        for front in ("v1", "v2")
+        for size in ("b0", "b2")
+    },
+    "mmcanet": _MMCANET,
+    "mmcanet-l": _MMCANET,
+    **dict.fromkeys(("mpir1", "mpir2", "mpir3", "mpir4"), _MMCANET),
+}
+"""Options that make a model small."""
+
+REPEATS = {
+    "smp", "unet-resnet101", "unetplusplus-mobilenetv2", "unetplusplus-resnet101", "deeplabv3plus-resnet34",
+    "deeplabv3plus-resnet50", "deeplabv3plus-resnet101", "upernet-resnet50", "segformer-b1", "segformer-b2",
+    "segformer-b3", "segformer-b3-narrow", "segformer-b4", "segformer-b5", "sensei", "senseiv2-segformer-b2",
+    "senseiv2-deeplabv3plus", "senseiv2-deeplabv3plus-resnet50", "senseiv2-unet-mobilenetv2", "senseiv1-segformer-b2",
+    "senseiv1-deeplabv3plus", "mmcanet-l",
+}  # fmt: skip
+"""Models that differ from another one in size or in one part only: left to the slow run."""
+
+NEEDS = {
+    "transformers": ("segformer", "mask2former", "upernet-swin"),
+    "segmentation_models_pytorch": ("smp", "unet-", "unetplusplus", "deeplabv3plus", "upernet-resnet"),
+}
+ASLEEP = "pixel_level_module.decoder.level_embed"
+"""Has no gradient at the start: what transformers puts behind it begins with weights of zero."""
+
+SIDES = (64, 64)
+FIXED_BANDS = 13
+BANDS = 5
+
+
+def parameters(names):
+    return [pytest.param(name, marks=pytest.mark.slow) if name in REPEATS else name for name in names]
+
+
+NAMES = parameters(models.names())
+
+
+def _runs(name):
+    if name in ("slots-unet", "senseiv2-unet"):
+        return True
+    tail = name.split("-", 1)[1] if name.startswith("sensei") and "-" in name else name
+    tail = "segformer" if tail == "sensei" else tail
+    return all(find_spec(module) for module, heads in NEEDS.items() if tail.startswith(heads))
+
+
+def fresh(name, seed=0):
+    """A network to train or to change."""
+    if not _runs(name):
+        pytest.skip("needs the extra 'baselines'")
+    torch.manual_seed(seed)
+    return models.create(name, **SMALL.get(name, {}))
+
+
+@functools.cache
+def build(name):
+    """A network in eval mode that tests share."""
+    return fresh(name).eval()
+
+
+def removes(net):
+    return getattr(net, "task", "mask") == "removal"
+
+
+def inputs(net, n=2, sides=SIDES, seed=3):
+    """Image and what goes with it: descriptors, radar or nothing."""
+    rng = torch.Generator().manual_seed(seed)
+    if removes(net):
+        return torch.rand(n, 3, *sides, generator=rng), torch.rand(n, 2, *sides, generator=rng)
+    front = getattr(net, "front_end", "fixed")
+    bands = FIXED_BANDS if front == "fixed" else BANDS
+    image = torch.rand(n, bands, *sides, generator=rng)
+    if front == "slots":
+        weights = torch.zeros(n, bands, len(SLOTS))
+        weights[:, range(bands), [2 * index % len(SLOTS) for index in range(bands)]] = 1.0
+        return image, weights
+    length = {"senseiv1": 3, "senseiv2": 79}.get(front)
+    return (image,) if length is None else (image, torch.randn(n, bands, length, generator=rng))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_result_has_the_size_of_the_image_whatever_it_is(name):
+    net = build(name)
+    with torch.no_grad():
+        for n, sides in ((1, (64, 64)), (2, (45, 70))):
+            if getattr(net, "front_end", "fixed") in ("slots", "senseiv2") and name in ("slots-unet", "senseiv2-unet"):
+                sides = (64, 96)  # fed by the tiler, in multiples of the card's stride
+            given = inputs(net, n, sides)
+            out = net(*given)
+            classes = out.shape[1]
+            assert out.shape == (n, classes, *sides)
+            assert classes == (3 if removes(net) else classes)
+            assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_hold_the_result_and_repeat_it(name):
+    net = build(name)
+    given = inputs(net)
+    with torch.no_grad():
+        out = net(*given)
+        torch.testing.assert_close(net(*given), out, rtol=0, atol=0)
+        if hasattr(net, "outputs"):
+            named = net.outputs(*given)
+            key = "logits" if "logits" in named else "image"
+            torch.testing.assert_close(named[key], out)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_is_judged_alone(name):
+    net = build(name)
+    given = inputs(net)
+    with torch.no_grad():
+        together = net(*given)
+        alone = net(*(part[1:] for part in given))
+    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=2e-4 * float(together.abs().max()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_every_parameter(name):
+    net = fresh(name).train()
+    for seed in range(3):  # stochastic depth may leave a branch out once
+        given = inputs(net, n=3, seed=seed)
+        results = net.outputs(*given) if hasattr(net, "outputs") else {"image": net(*given)}
+        torch.manual_seed(seed)
+        values = [value for value in results.values() if torch.is_tensor(value) and value.requires_grad]
+        sum((value * torch.randn_like(value)).sum() for value in values).backward()
+    learned = {key: p for key, p in net.named_parameters() if p.requires_grad}
+    dead = [key for key, p in learned.items() if p.grad is None or not bool((p.grad != 0).any())]
+    assert [key for key in dead if not key.endswith(ASLEEP)] == []
+    assert all(bool(torch.isfinite(p.grad).all()) for p in learned.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_survive_saving(name):
+    net = build(name)
+    given = inputs(net)
+    stored = save({key: value.contiguous().clone() for key, value in net.state_dict().items()})
+    other = fresh(name, seed=1).eval()
+    with torch.no_grad():
+        expected = net(*given)
+        before = other(*given)
+        assert not torch.equal(before, expected)
+        other.load_state_dict(load(stored))
+        torch.testing.assert_close(other(*given), expected, rtol=0, atol=0)
+
+
+SENSOR_INDEPENDENT = [
+    entry for entry in NAMES if (entry if isinstance(entry, str) else entry.values[0]).startswith(("sensei", "slots"))
+]
+
+
+@pytest.mark.parametrize("name", SENSOR_INDEPENDENT)
+def test_bands_may_come_in_any_order_number_and_company(name):
+    net = build(name)
+    image, descriptors = inputs(net)
+    order = [3, 0, 4, 1, 2]
+    with torch.no_grad():
+        out = net(image, descriptors)
+        near = {"rtol": 1e-3, "atol": 1e-4 * float(out.abs().max()) + 1e-5}
+        torch.testing.assert_close(net(image[:, order], descriptors[:, order]), out, **near)
+        padded = torch.cat([image, torch.full_like(image[:, :3], 0.7)], dim=1)
+        zeros = torch.cat([descriptors, torch.zeros_like(descriptors[:, :3])], dim=1)
+        torch.testing.assert_close(net(padded, zeros), out, **near)
+        assert net(image[:, :2], descriptors[:, :2]).shape == out.shape
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", models.names())
+def test_onnx_equals_torch(name):
+    net = build(name)
+    given = inputs(net, n=1, sides=(64, 96))
+    graph = io.BytesIO()
+    labels = ["image", "second"][: len(given)]
+    torch.onnx.export(net, given, graph, input_names=labels, output_names=["out"], opset_version=17, dynamo=False)
+    session = onnxruntime.InferenceSession(graph.getvalue(), providers=["CPUExecutionProvider"])
+    other = inputs(net, n=1, sides=(64, 96), seed=9)
+    got = session.run(None, {label: part.numpy() for label, part in zip(labels, other, strict=True)})[0]
+    with torch.no_grad():
+        expected = net(*other).numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-4 * float(np.abs(expected).max()))
+
+
+def test_unknown_names_are_told():
+    with pytest.raises(ModelError, match="no model called 'resnet'"):
+        models.create("resnet")
+    with pytest.raises(ModelError, match="does not take a fixed number of bands"):
+        models.create("sensei", segmenter="senseiv2-unet")
