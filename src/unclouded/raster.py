@@ -242,21 +242,25 @@ class RasterBand:
                 parts.append(values[np.isfinite(values)])
         return np.concatenate(parts)
 
+    def _load(
+        self, rows: _Axis, cols: _Axis, factor: int, level: int | None, size: int
+    ) -> tuple[NDArray[Any], NDArray[np.uint8] | None, _Span, _Span]:
+        """Stored values and mask of what the cells need and the filter reaches, and where they lie in it."""
+        reach = 0 if level is None else self.reach
+        with read_errors(self.path), environment(), _POOL.use(self.path, level) as dataset:
+            y = _Span.of(rows, factor, size, reach, dataset.shape[0])
+            x = _Span.of(cols, factor, size, reach, dataset.shape[1])
+            window = Window(x.low, y.low, x.high - x.low, y.high - y.low)
+            stored = dataset.read(self.index, window=window)
+            return stored, dataset.read_masks(self.index, window=window) if self.mask else None, y, x
+
     def _cells(
         self, rows: _Axis, cols: _Axis, factor: int, level: int | None, size: int, radiometry: Radiometry
     ) -> NDArray[np.float32]:
         """Values of the cells that the target needs, each the mean of ``factor`` x ``factor`` native pixels."""
         per_cell = factor // size
         reach = 0 if level is None else self.reach
-        with read_errors(self.path), environment(), _POOL.use(self.path, level) as dataset:
-            spans = [
-                _Span.of(axis, factor, size, reach, limit)
-                for axis, limit in zip((rows, cols), dataset.shape, strict=True)
-            ]
-            y, x = spans
-            window = Window(x.low, y.low, x.high - x.low, y.high - y.low)
-            stored = dataset.read(self.index, window=window)
-            mask = dataset.read_masks(self.index, window=window) if self.mask else None
+        stored, mask, y, x = self._load(rows, cols, factor, level, size)
         gone = rad.missing(stored, radiometry.nodata)
         if mask is not None:
             gone = (mask == 0) if gone is None else gone | (mask == 0)
@@ -271,6 +275,37 @@ class RasterBand:
         if self.thermal is not None:
             values = rad.brightness_temperature(values, *self.thermal)
         return values
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayBand(RasterBand):
+    """A band that is in memory, or in an array that is computed when it is sliced; read as a file is.
+
+    Attributes:
+        data: stored values, (y, x); anything that numpy can convert after slicing.
+    """
+
+    data: Any = None
+
+    @classmethod
+    def of(cls, data: Any, affine: Affine, label: str) -> ArrayBand:
+        """Wrap an array whose pixels lie at ``affine``."""
+        return cls(path=label, index=1, affine=affine, shape=tuple(data.shape), dtype=str(data.dtype), data=data)
+
+    def _load(
+        self, rows: _Axis, cols: _Axis, factor: int, level: int | None, size: int
+    ) -> tuple[NDArray[Any], NDArray[np.uint8] | None, _Span, _Span]:
+        y = _Span.of(rows, factor, size, 0, self.shape[0])
+        x = _Span.of(cols, factor, size, 0, self.shape[1])
+        return np.asarray(self.data[y.low : y.high, x.low : x.high]), None, y, x
+
+    def sample(self, radiometry: Radiometry, side: int = 256) -> NDArray[np.float32]:
+        """Physical values of at most about ``side`` x ``side`` pixels on a regular grid, missing ones left out."""
+        step = max(1, min(self.shape) // side)
+        values = rad.to_reflectance(
+            np.asarray(self.data[::step, ::step]), radiometry.scale, radiometry.offset, radiometry.nodata
+        )
+        return values[np.isfinite(values)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,196 @@
+"""xarray objects: a DataArray with named bands, or a Dataset with one variable per band.
+
+Whether an array is scaled already cannot be seen from its values: libraries differ, and so do their versions. Scale and
+offset therefore come from the caller, from the attributes ``scale_factor`` and ``add_offset`` of arrays that xarray has
+not decoded, from a sensor's definition, or the array holds decimal numbers in the range of reflectance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from .. import sensors
+from ..errors import InputError, RadiometryError
+from ..radiometry import unknown_scale
+from ..raster import ArrayBand
+from ..scene import Band, Radiometry, Scene, metres_per_pixel
+from . import Reader, Request, register
+
+_BAND_AXES = ("band", "bands", "variable", "channel")
+_PIXEL_M = 10.0
+_LIMITS = (-0.5, 5.0)
+
+
+@register
+class ArrayReader(Reader):
+    """xarray DataArray and Dataset."""
+
+    name = "xarray"
+    title = "an xarray DataArray or Dataset with named bands"
+    rank = 5
+
+    def matches(self, source: Any) -> bool:
+        """An xarray object."""
+        return type(source).__module__.split(".")[0] == "xarray" and hasattr(source, "dims")
+
+    def open(self, source: Any, request: Request) -> Scene:
+        """See :func:`unclouded.readers.open_scene`."""
+        planes = _planes(source)
+        sensor = sensors.load(request.sensor) if request.sensor is not None else None
+        if request.bands is not None:
+            planes = _renamed(planes, request)
+        resolved = sensors.resolve_bands(list(planes), sensor)
+        geobox, pixel_m = _grid(source, next(iter(planes.values())), request)
+        gsd = pixel_m if pixel_m is not None else metres_per_pixel(geobox)
+        bands: list[Band] = []
+        sources: dict[str, Any] = {}
+        radiometry: dict[str, Radiometry] = {}
+        for band, plane in zip(resolved, planes.values(), strict=True):
+            record = request.radiometry(_known(plane, source, sensor, band))
+            if record is None:
+                raise unknown_scale(f"The array's band '{band.name}'", plane.dtype)
+            held = ArrayBand.of(plane.data, geobox.affine, f"array '{band.name}'")
+            if record.source == "dtype-float" and band.kind == "optical":
+                _check_range(held, record, band.name)
+            bands.append(replace(band, gsd_m=gsd))
+            sources[band.name], radiometry[band.name] = held, record
+        return Scene(
+            id=str(source.attrs.get("id") or getattr(source, "name", None) or "array"),
+            sensor="generic" if sensor is None else sensor.name,
+            level=request.level or ("unknown" if sensor is None else sensor.level),
+            bands=tuple(bands),
+            geobox=geobox,
+            radiometry=radiometry,
+            sources=sources,
+            source=f"xarray.{type(source).__name__}",
+            datetime=_datetime(source),
+            pixel_m=pixel_m,
+        )
+
+
+def _planes(source: Any) -> dict[str, Any]:
+    """One DataArray with the axes y and x for each band, by name.
+
+    Raises:
+        InputError: there are several dates, the axes are unknown, or the bands have no names.
+    """
+    source = source.squeeze([name for name in source.dims if name == "time" and source.sizes[name] == 1])
+    if "time" in source.dims:
+        raise InputError(
+            f"The array holds {source.sizes['time']} dates.",
+            expected="One acquisition is opened at a time.",
+            remedy="Pick one: array.isel(time=0).",
+        )
+    if hasattr(source, "data_vars"):
+        found = {str(name): plane for name, plane in source.data_vars.items() if plane.ndim == 2}
+        if len({(plane.dims, plane.shape) for plane in found.values()}) > 1 or not found:
+            raise InputError(
+                f"The variables are {', '.join(f'{name} {plane.shape}' for name, plane in found.items()) or 'none'}.",
+                expected="All bands of a Dataset have the axes y and x and one size.",
+                remedy="Select the bands, and resample them to one grid first.",
+            )
+        return found
+    axis = next((str(name) for name in source.dims if name in _BAND_AXES), None)
+    if source.ndim != 3 or axis is None:
+        raise InputError(
+            f"The array has the axes {', '.join(map(str, source.dims))}.",
+            expected="Axes band, y and x are expected.",
+            remedy='Name them: xarray.DataArray(data, dims=("band", "y", "x"), coords={"band": ["red", "nir"]}).',
+        )
+    if axis not in source.coords:
+        raise InputError(
+            f"The {source.sizes[axis]} bands of the array have no names.",
+            expected="The coordinate 'band' holds a name for each band.",
+            remedy='Name them: array.assign_coords(band=["red", "green", "blue"]).',
+        )
+    labels = [str(label) for label in source.coords[axis].values]
+    if len(set(labels)) != len(labels):
+        raise InputError(
+            f"The bands of the array are called {', '.join(labels)}.",
+            expected="Every name stands once.",
+            remedy="Rename or drop the doubled ones.",
+        )
+    return {label: source.isel({axis: place}) for place, label in enumerate(labels)}
+
+
+def _renamed(planes: dict[str, Any], request: Request) -> dict[str, Any]:
+    names = list(planes)
+    if isinstance(request.bands, Mapping):
+        wrong = [number for number in request.bands.values() if not 1 <= int(number) <= len(names)]
+        if wrong:
+            raise InputError(
+                f"Band number {wrong[0]} is given for an array of {len(names)} bands.",
+                expected="Bands are counted from 1.",
+                remedy="Correct the numbers.",
+            )
+        return {name: planes[names[int(number) - 1]] for name, number in request.bands.items()}
+    wanted = [str(name) for name in request.bands or ()]
+    if set(wanted) <= set(names) and len(set(wanted)) == len(wanted):
+        return {name: planes[name] for name in wanted}
+    if len(wanted) != len(names) or len(set(wanted)) != len(wanted):
+        raise InputError(
+            f"The bands {', '.join(wanted)} are given for an array with {', '.join(names)}.",
+            expected="Names of its bands, or a new name for each, in order.",
+            remedy="Pass as many names as there are bands.",
+        )
+    return dict(zip(wanted, planes.values(), strict=True))
+
+
+def _grid(source: Any, plane: Any, request: Request) -> tuple[GeoBox, float | None]:
+    import odc.geo.xr  # registers the accessor that reads coordinates and spatial_ref
+
+    assert odc.geo.xr
+    found = source.odc.geobox
+    if isinstance(found, GeoBox) and found.crs is not None and found.shape == plane.shape:
+        return found, None
+    return GeoBox(plane.shape, Affine.identity(), None), request.resolution_m or _PIXEL_M
+
+
+def _known(plane: Any, source: Any, sensor: sensors.Sensor | None, band: Band) -> Radiometry | None:
+    attrs = {**source.attrs, **plane.attrs}
+    nodata = next((attrs[key] for key in ("_FillValue", "nodata", "missing_value") if key in attrs), None)
+    integer = np.dtype(plane.dtype).kind in "ui"
+    if nodata is None and integer:
+        nodata = plane.encoding.get("_FillValue")
+    if nodata is None and sensor is not None and integer:
+        nodata = sensor.nodata
+    nodata = None if nodata is None else float(np.ravel(nodata)[0])
+    if "scale_factor" in attrs or "add_offset" in attrs:
+        return Radiometry(
+            float(attrs.get("scale_factor", 1.0)), float(attrs.get("add_offset", 0.0)), nodata, "array"
+        )
+    if not integer:
+        return Radiometry(1.0, 0.0, nodata, "dtype-float")
+    own = sensor.find(band.name) if sensor is not None else None
+    if sensor is not None and sensor.scale is not None and sensor.offset is not None:
+        scale = own.scale if own is not None and own.scale is not None else sensor.scale
+        offset = own.offset if own is not None and own.offset is not None else sensor.offset
+        return Radiometry(scale, offset, nodata, "sensor", calibrated=sensor.radiometry == "fixed")
+    return None
+
+
+def _check_range(held: ArrayBand, record: Radiometry, name: str) -> None:
+    values = held.sample(record)
+    if values.size == 0:
+        return
+    low, high = np.percentile(values, [1, 99])
+    if low < _LIMITS[0] or high > _LIMITS[1]:
+        raise RadiometryError(
+            f"Band '{name}' of the array holds decimal numbers from {low:.5g} to {high:.5g}.",
+            expected="Reflectance lies between 0 and about 1.5.",
+            remedy="If these are counts that became decimal because missing pixels are NaN, say their scale:"
+            " scale=0.0001, offset=0.",
+        )
+
+
+def _datetime(source: Any) -> str | None:
+    time = source.coords.get("time")
+    if time is None or time.size != 1:
+        return None
+    return f"{np.datetime_as_string(np.ravel(time.values)[0], unit='s')}Z"
