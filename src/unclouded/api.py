@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,7 +17,7 @@ from .classes import CLASSES
 from .errors import InputError
 from .infer.arrays import array_scene
 from .infer.plan import Plan, make_plan
-from .infer.predict import Progress, model_rows
+from .infer.predict import ModelRows, Progress, model_rows
 from .infer.runner import Runner, find_model, load_runner
 from .options import Options
 from .result import InFiles, InMemory, PercentStrip, Result, Run, finish_plan
@@ -203,7 +203,9 @@ def _finished_before(run: Run, outputs: Mapping[str, Path], begin: float) -> Res
     return Result(run, InFiles(outputs), counts=counts, seconds=seconds, outputs=outputs, item=item)
 
 
-def _model_rows(plan: Plan, runner: Runner, options: Options, progress: Progress | None) -> Any:
+def _model_rows(
+    plan: Plan, runner: Runner, options: Options, progress: Progress | None
+) -> Generator[ModelRows, None, None]:
     scaled = None if progress is None else lambda share: progress(_NETWORK_SHARE * share)
     return model_rows(plan, runner, tile=options.tile, halo=options.halo, progress=scaled)
 

@@ -55,8 +55,7 @@ def test_only_bands_that_the_model_takes_are_read() -> None:
     assert names == [band.name for band in used_bands(oli[::-1], card())]
     without = used_bands(SENTINEL2, card(leave_out=("cirrus", "B01")))
     assert {"B01", "B10"}.isdisjoint(band.name for band in without)
-    both = [band.name for band in used_bands(oli, card(front_end="senseiv2"))]
-    assert "B10" in both
+    assert [band.name for band in used_bands(oli, card(front_end="senseiv2"))] == names
 
 
 @pytest.mark.parametrize("front_end", ["slots", "senseiv2"])

@@ -221,7 +221,7 @@ def test_a_run_that_is_given_up_leaves_no_thread(tiny: Path) -> None:
     before = threading.active_count()
     rows = model_rows(plan, runner, tile=128, halo=32)
     next(rows)
-    rows.close()  # type: ignore[attr-defined]
+    rows.close()
     assert threading.active_count() <= before
 
 

@@ -65,6 +65,30 @@ def probabilities(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
+def decide(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Class of every pixel, in two steps: clear, cloud or shadow first, then thick or thin among clouds.
+
+    Thick and thin cloud are one thing to be told from clear ground. Where the network cannot tell which of the two it
+    is, the most probable of four classes would be clear although cloud as a whole is more likely than not.
+
+    Args:
+        probability: (c, ...) in class order, or anything proportional to it.
+
+    Returns:
+        Class codes, (...) uint8.
+
+    >>> decide(np.array([[0.4], [0.3], [0.25], [0.05]])).tolist()
+    [1]
+    """
+    clear, thick, thin, shadow = probability
+    cloud = thick + thin
+    classes = np.where(shadow > clear, np.uint8(3), np.uint8(0))
+    found = cloud > np.maximum(clear, shadow)
+    np.copyto(classes, np.uint8(2), where=found)
+    np.copyto(classes, np.uint8(1), where=found & (thick >= thin))
+    return classes
+
+
 def entropy(probability: NDArray[np.floating]) -> NDArray[np.floating]:
     """Predictive entropy divided by the logarithm of the number of classes.
 

@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from ..classes import SEVEN
 from ..descriptors import scene_percentiles, sensei_descriptors, slot_index, slot_weights
-from ..errors import InputError, ModelError, RadiometryWarning, UncloudedWarning
+from ..errors import ModelError, RadiometryWarning, UncloudedWarning
 from ..models.card import ModelCard
 from ..scene import Band, Scene
 
@@ -92,23 +92,16 @@ def make_plan(scene: Scene, card: ModelCard, resolution_m: float | None = None) 
 def used_bands(bands: Sequence[Band], card: ModelCard) -> tuple[Band, ...]:
     """The bands that a model is given, in the order of their wavelengths, whatever order they come in.
 
+    Both front ends get the bands that have a slot: no thermal band, whose kelvin are no reflectance, no panchromatic
+    one, and none between the slots, which no network has met in training.
+
     Raises:
         InputError: there are too few.
     """
-    chosen = [band for band in bands if not {band.name, band.common_name} & set(card.leave_out)]
-    if card.front_end == "slots":
-        chosen = [band for band in chosen if slot_index(band) is not None]
-    else:
-        chosen = [band for band in chosen if band.kind in ("optical", "thermal")]
+    left_out = set(card.leave_out)
+    chosen = [band for band in bands if slot_index(band) is not None and not {band.name, band.common_name} & left_out]
     chosen.sort(key=lambda band: (band.min_nm or 0.0, band.max_nm or 0.0, band.name))
-    if card.front_end == "slots":
-        slot_weights(chosen)  # raises where too few slots are filled
-    elif not chosen:
-        raise InputError(
-            f"None of the bands {', '.join(band.name for band in bands) or '(none)'} can be used.",
-            expected="Clouds are found in optical and thermal bands.",
-            remedy="Name the bands, for example --bands blue=1,green=2,red=3.",
-        )
+    slot_weights(chosen)  # raises where too few are left
     return tuple(chosen)
 
 

@@ -8,7 +8,7 @@ scene's height; the next rows are read while the network works.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..classes import CLASSES, NO_DATA
 from ..resample import Line, bilinear, block_mean, nearest
-from .calibrate import fold, probabilities
+from .calibrate import decide, fold, probabilities
 from .plan import Plan
 from .runner import Runner
 from .tiling import Axis, RowBlender, axis
@@ -70,7 +70,7 @@ def model_rows(
     halo: int,
     prefetch: bool = True,
     progress: Progress | None = None,
-) -> Iterator[ModelRows]:
+) -> Generator[ModelRows, None, None]:
     """Run the network over a scene, from top to bottom.
 
     Args:
@@ -167,14 +167,9 @@ def percent(values: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[
 
 def _strip(first: int, scores: NDArray[np.float32], gone: NDArray[np.bool_] | None, probability: bool) -> Strip:
     """Classes, uncertainty and probabilities of a few rows."""
-    best = scores[0].copy()
-    classes = np.zeros(best.shape, np.uint8)
-    for code in range(1, len(CLASSES)):
-        higher = scores[code] > best
-        np.copyto(classes, np.uint8(code), where=higher)
-        np.maximum(best, scores[code], out=best)
-    below = scores - best
+    below = scores - scores.max(axis=0)
     power = np.exp(below)
+    classes = decide(power)
     total = power.sum(axis=0)
     # H = log(sum e^s) - sum(e^s s) / sum e^s, so that no logarithm of a small probability is needed.
     below *= power
