@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from unclouded import models
 
@@ -41,6 +42,22 @@ def test_parameter_count(shared_reference, name, row, options):
     with torch.device("meta"):
         net = models.create(name, **options)
     assert sum(p.numel() for p in net.parameters()) == known["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("unet-mobilenetv2", "smp.Unet/mobilenet_v2"),
+        ("deeplabv3plus-resnet34", "smp.DeepLabV3Plus/resnet34"),
+        ("segformer-b0", "SegFormer/B0"),
+        ("segformer-b2", "SegFormer/B2"),
+    ],
+)
+def test_multiply_adds_at_512_pixels(shared_reference, name, row):
+    known = json.loads((shared_reference / "complexity.json").read_text())["models"][row]
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        models.create(name).eval()(torch.empty(1, 13, 512, 512))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(known["torch_gmac"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
