@@ -223,15 +223,12 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 def test_peak_memory_grows_linearly_and_stays_far_below_all_states():
     pytest.importorskip("resource")
     peaks = {}
-    for steps in (16384, 65536, 131072):
-        run = subprocess.run(
-            [sys.executable, "-c", _PEAK, str(steps)], capture_output=True, text=True, check=True, timeout=600
-        )
-        peaks[steps] = int(run.stdout)
-    states = 131072 * 64 * 16 * 4
-    assert peaks[131072] < 0.75 * 2 * states  # autograd over the steps keeps several tensors of all states
+    for steps in (65536, 131072, 262144):  # shorter ones hide below the peak of importing torch
+        command = [sys.executable, "-c", _PEAK, str(steps)]
+        peaks[steps] = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=900).stdout)
+        assert 0 < peaks[steps] < 4 * steps * 64 * 16  # a loop under autograd keeps several tensors of all states
     assert peaks[131072] < 1.25 * 2 * peaks[65536]
-    assert peaks[65536] < 1.25 * 4 * peaks[16384]
+    assert peaks[262144] < 1.25 * 2 * peaks[131072]
 
 
 @pytest.mark.slow
