@@ -20,8 +20,8 @@ from rasterio.windows import Window
 from .. import sensors
 from ..errors import InputError, RadiometryError
 from ..radiometry import missing
-from ..raster import environment, header, read_errors
-from ..scene import Band, Radiometry, Scene
+from ..raster import Header, environment, header, read_errors
+from ..scene import Band, Radiometry, Scene, metres_per_pixel
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class WarpedBand:
             gone = missing(stored, radiometry.nodata)
             if gone is not None:
                 values[gone] = np.nan
+            own = metres_per_pixel(Header.of(dataset).geobox())
+            ratio = own / metres_per_pixel(geobox)
             if self.power:
                 values = np.where(values > 0, 10.0 * np.log10(np.where(values > 0, values, 1.0)), np.nan)
             reproject(
@@ -68,6 +70,9 @@ class WarpedBand:
                 resampling=Resampling.bilinear,
                 tolerance=0.0,
                 num_threads=1,
+                # Otherwise GDAL derives the ratio of pixel sizes, and with it the kernel, from the window at hand.
+                XSCALE=ratio,
+                YSCALE=ratio,
             )
         return out
 

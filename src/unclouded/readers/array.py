@@ -143,13 +143,60 @@ def _renamed(planes: dict[str, Any], request: Request) -> dict[str, Any]:
 
 
 def _grid(source: Any, plane: Any, request: Request) -> tuple[GeoBox, float | None]:
-    import odc.geo.xr  # registers the accessor that reads coordinates and spatial_ref
+    """The array's grid from its coordinates, or a pixel grid where it has none.
 
-    assert odc.geo.xr
-    found = source.odc.geobox
-    if isinstance(found, GeoBox) and found.crs is not None and found.shape == plane.shape:
-        return found, None
-    return GeoBox(plane.shape, Affine.identity(), None), request.resolution_m or _PIXEL_M
+    ``odc.geo.xr`` would do the same, but cannot be imported without Dask.
+
+    Raises:
+        InputError: coordinates are not evenly spaced, or the reference system is not known.
+    """
+    rows, cols = (str(name) for name in plane.dims)
+    crs = _crs(source, plane, (rows, cols))
+    if crs is None or rows not in plane.coords or cols not in plane.coords:
+        return GeoBox(plane.shape, Affine.identity(), None), request.resolution_m or _PIXEL_M
+    (top, height), (left, width) = (_spacing(plane.coords[name].values, name) for name in (rows, cols))
+    if height is None or width is None:
+        return GeoBox(plane.shape, Affine.identity(), None), request.resolution_m or _PIXEL_M
+    affine = Affine(width, 0.0, left - 0.5 * width, 0.0, height, top - 0.5 * height)
+    try:
+        return GeoBox(plane.shape, affine, crs), None
+    except ValueError as err:
+        raise InputError(
+            f"The array's reference system is '{crs}'.",
+            expected="An EPSG code or WKT is expected.",
+            remedy="Correct its coordinate 'spatial_ref'.",
+        ) from err
+
+
+def _spacing(centres: Any, name: str) -> tuple[float, float | None]:
+    """First pixel centre and pixel size; None where a single pixel leaves the size open."""
+    values = np.asarray(centres, np.float64)
+    if values.size < 2:
+        return float(values[0]), None
+    step = (values[-1] - values[0]) / (values.size - 1)
+    if step == 0 or np.abs(np.diff(values) - step).max() > 1e-3 * abs(step):
+        raise InputError(
+            f"The coordinate '{name}' is not evenly spaced.",
+            expected="Pixels of one size are expected.",
+            remedy="Resample the array to a regular grid first.",
+        )
+    return float(values[0]), float(step)
+
+
+def _crs(source: Any, plane: Any, axes: tuple[str, str]) -> str | None:
+    """Reference system as ``spatial_ref`` (rioxarray, odc-geo, CF grid mappings) or the attribute ``crs`` say it."""
+    mapping = plane.encoding.get("grid_mapping") or plane.attrs.get("grid_mapping") or "spatial_ref"
+    for holder in (source, plane):
+        found = holder.coords.get(mapping)
+        if found is None and hasattr(holder, "data_vars"):
+            found = holder.data_vars.get(mapping)
+        if found is not None:
+            text = found.attrs.get("crs_wkt") or found.attrs.get("spatial_ref")
+            if text:
+                return str(text)
+        if holder.attrs.get("crs"):
+            return str(holder.attrs["crs"])
+    return "EPSG:4326" if axes in (("latitude", "longitude"), ("lat", "lon")) else None
 
 
 def _known(plane: Any, source: Any, sensor: sensors.Sensor | None, band: Band) -> Radiometry | None:
