@@ -201,3 +201,21 @@ def test_blur_keeps_the_mean_and_lowers_the_contrast() -> None:
     soft = blur(field, 2.0)
     assert soft.mean() == pytest.approx(field.mean(), abs=1e-5)
     assert soft.std() < 0.95 * field.std()
+
+
+def test_the_top_of_deep_convection_is_as_dark_as_snow_in_the_infrared() -> None:
+    layer = Layer("cumulus", 1.0, 10000.0, 80.0, 1.0, 1.0)
+    sky = simulate_clouds(flat(), BANDS, resolution_m=20, layers=[layer], tau=np.full((96, 96), 80, np.float32))
+    visible, infrared = sky.image[1].mean(), sky.image[4].mean()
+    assert visible > 0.8
+    assert 0.1 < infrared < 0.3
+    assert (visible - infrared) / (visible + infrared) > 0.4, "a snow index would call it snow"
+
+
+def test_the_side_of_a_cloud_that_faces_the_sun_is_brighter() -> None:
+    y, x = np.mgrid[:96, :96].astype(np.float32) - 48
+    hill = 40 * np.exp(-(x**2 + y**2) / 300)
+    layer = Layer("cumulus", 0.5, 0.0, 40.0, 0.0)
+    sky = simulate_clouds(flat(), BANDS, resolution_m=20, sun_azimuth_deg=180, layers=[layer], tau=hill, relief=0.5)
+    south, north = sky.image[0, 58, 48], sky.image[0, 38, 48]
+    assert south > north + 0.03

@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 from unclouded.classes import FOUR_FROM_SEVEN
 from unclouded.errors import InputError
 from unclouded.infer.arrays import ArrayBand, array_scene
+from unclouded.infer.calibrate import decide
 from unclouded.infer.plan import Plan, make_plan
 from unclouded.infer.predict import ModelRows, Strip, finish, model_rows, percent
 from unclouded.infer.runner import Runner, load_runner
@@ -283,7 +284,7 @@ def test_the_same_grid_gives_the_softmax_of_the_scores() -> None:
     expected = power / power.sum(axis=0)
     expected[:, part.missing] = np.nan
     np.testing.assert_allclose(found.probability, expected, atol=1e-6)
-    np.testing.assert_array_equal(found.classes, np.where(part.missing, 255, part.scores.argmax(axis=0)))
+    np.testing.assert_array_equal(found.classes, np.where(part.missing, 255, decide(np.exp(part.scores))))
 
 
 def test_scores_far_apart_stay_finite() -> None:

@@ -24,7 +24,7 @@ droplet and ice limits at 1.6 and 2.2 um as in Nakajima & King (1990) figures; s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -53,6 +53,7 @@ _WATER_LIMIT = (
     (2500, 0.45),
 )
 _ICE_LIMIT = ((400, 0.97), (900, 0.95), (1240, 0.82), (1400, 0.65), (1610, 0.42), (2200, 0.32), (2500, 0.28))
+_COARSE_LIMIT = ((400, 0.97), (900, 0.93), (1240, 0.66), (1400, 0.42), (1610, 0.17), (2200, 0.19), (2500, 0.15))
 _SKYLIGHT = (
     (400, 0.42),
     (443, 0.35),
@@ -75,6 +76,8 @@ class Layer:
         height_m: height of the layer above the ground in metres.
         tau: optical thickness that the thicker parts reach.
         ice: 0 for droplets, 1 for ice.
+        coarse: size of the ice particles, 0 for cirrus, 1 for the tops of deep convection, which are as dark in the
+            short-wave infrared as snow.
     """
 
     kind: Kind
@@ -82,6 +85,7 @@ class Layer:
     height_m: float
     tau: float
     ice: float
+    coarse: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,10 @@ def random_layers(rng: np.random.Generator, cover: float | None = None) -> tuple
     for number in range(1 + int(rng.random() < 0.3)):
         kind = kinds[rng.choice(5, p=(0.38, 0.2, 0.14, 0.2, 0.08))]
         share = float(rng.beta(0.9, 1.1)) if cover is None or number else float(cover)
-        if kind == "cumulus":
+        if kind in ("cumulus", "stratus") and rng.random() < 0.3:  # deep cloud with an icy top
+            ice, coarse = rng.uniform(0.4, 1.0), rng.uniform(0.0, 1.0)
+            layer = Layer(kind, share, rng.uniform(3000, 12000), rng.uniform(20, 120), ice, coarse)
+        elif kind == "cumulus":
             layer = Layer(kind, min(share, 0.8), rng.uniform(500, 2500), rng.uniform(8, 60), 0.0)
         elif kind == "stratus":
             layer = Layer(kind, share, rng.uniform(300, 2500), rng.uniform(6, 50), 0.0)
@@ -174,6 +181,8 @@ def simulate_clouds(
     cover: float | None = None,
     soften_px: float = 0.7,
     parallax_px: float = 0.0,
+    relief: float = 0.3,
+    anisotropy: float = 1.0,
     level: Literal["toa", "boa"] = "toa",
     tau: NDArray[np.float32] | None = None,
 ) -> Simulated:
@@ -190,6 +199,8 @@ def simulate_clouds(
         cover: share of the first layer when layers are drawn.
         soften_px: standard deviation of the blur of cloud edges (adjacency and optics), in pixels.
         parallax_px: displacement of the clouds between first and last band, in pixels along x.
+        relief: how much the sides of clouds that face the sun are brighter, and the others darker; 0 is flat.
+        anisotropy: ratio of the reflectance towards the sensor to the mean over all directions; 0.8 to 1.4 occur.
         level: ``boa`` leaves the 1.38 um band without its water vapour, as surface products do not carry it.
         tau: thickness of the (first) layer instead of a random field, (y, x); it casts shadows only inside the image.
 
@@ -225,6 +236,7 @@ def simulate_clouds(
     thickness = np.zeros((rows, cols), np.float32)
     overhead = np.zeros((rows, cols), np.float32)  # on the way from the ground to the sun
     ice = np.zeros((rows, cols), np.float32)
+    coarse = np.zeros((rows, cols), np.float32)
     top = np.zeros((rows, cols), np.float32)
     for number, layer in enumerate(drawn):
         reach = layer.height_m * slope / resolution_m
@@ -242,8 +254,11 @@ def simulate_clouds(
         overhead += layer_tau[y0 - down : y0 - down + rows, x0 + left : x0 + left + cols]
         share = here / np.maximum(thickness + here, 1e-6)
         ice += (layer.ice - ice) * share
+        coarse += (layer.coarse - coarse) * share
         top = np.where(here > 0.02, np.maximum(top, layer.height_m), top).astype(np.float32)
         thickness += here
+    bright = np.float32(anisotropy) * _relief(thickness, azimuth, relief * min(slope, 2.0))
+    cloud = _Cloud(thickness, ice, coarse, top, bright)
     image = np.empty_like(surface, dtype=np.float32)
     optical = [index for index, band in enumerate(bands) if band.kind == "optical"]
     for index, band in enumerate(bands):
@@ -252,8 +267,7 @@ def simulate_clouds(
             continue
         wavelength = band.centre_nm
         shift = round(parallax_px * (index / max(len(bands) - 1, 1)))
-        seen = [np.roll(field, shift, axis=1) if shift else field for field in (thickness, ice, top)]
-        image[index] = _shade(surface[index], wavelength, *seen, overhead, mu0, level)
+        image[index] = _shade(surface[index], wavelength, cloud.shifted(shift), overhead, mu0, level)
     sunlight = _transmittance(overhead / np.float32(mu0), np.float32(_at(_WATER_LIMIT, 850.0)))
     classes = classify(thickness, _skylit(sunlight, 850.0))
     return Simulated(image, classes, thickness, _skylit(sunlight, 850.0), drawn)
@@ -268,39 +282,59 @@ def classify(tau: NDArray[np.float32], sunlight: NDArray[np.float32]) -> NDArray
     return classes
 
 
-def scaled(layer: Layer, **changes: float) -> Layer:
-    """A copy of a layer with some attributes changed."""
-    return replace(layer, **changes)  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class _Cloud:
+    """What the sensor sees of all layers at each pixel, (y, x) float32 each."""
+
+    tau: NDArray[np.float32]
+    ice: NDArray[np.float32]
+    coarse: NDArray[np.float32]
+    top: NDArray[np.float32]
+    bright: NDArray[np.float32]
+
+    def shifted(self, pixels: int) -> _Cloud:
+        if not pixels:
+            return self
+        fields = (self.tau, self.ice, self.coarse, self.top, self.bright)
+        return _Cloud(*(np.roll(field, pixels, axis=1) for field in fields))
 
 
 def _shade(
     rho: NDArray[np.float32],
     wavelength: float,
-    tau: NDArray[np.float32],
-    ice: NDArray[np.float32],
-    top: NDArray[np.float32],
+    cloud: _Cloud,
     overhead: NDArray[np.float32],
     mu0: float,
     level: str,
 ) -> NDArray[np.float32]:
     """Reflectance of one band under cloud and shadow: equations (1) to (5) and (7)."""
-    limit = (
-        np.float32(_at(_WATER_LIMIT, wavelength)) * (1 - ice) + np.float32(_at(_ICE_LIMIT, wavelength)) * ice
-    )
+    water, fine, rough = (np.float32(_at(table, wavelength)) for table in (_WATER_LIMIT, _ICE_LIMIT, _COARSE_LIMIT))
+    limit = water * (1 - cloud.ice) + (fine + (rough - fine) * cloud.coarse) * cloud.ice
     gamma = np.float32(np.sqrt(3) / 2 * (1 - 0.85))
     # Slant sunlight meets more cloud: the similarity of two-stream solutions scales tau by 1 / mu0 (capped at low sun).
-    scattering = gamma * tau / np.float32(max(0.5 + 0.5 * mu0, 0.5))
+    scattering = gamma * cloud.tau / np.float32(max(0.5 + 0.5 * mu0, 0.5))
     reflectance = limit * scattering / (limit + scattering)
+    shown = reflectance * cloud.bright
     # The ground under a cloud gets the light that comes through the cloud on the way to the sun.
     light = _skylit(_transmittance(overhead / np.float32(mu0), limit), wavelength)
     ground = rho * light
-    upward = _transmittance(tau, limit)
-    seen = reflectance + upward * ground / (1 - np.minimum(ground, 0.99) * reflectance)
-    vapour = _vapour_above(wavelength, top) if level == "toa" else None
+    upward = _transmittance(cloud.tau, limit)
+    seen = shown + upward * ground / (1 - np.minimum(ground, 0.99) * reflectance)
+    vapour = _vapour_above(wavelength, cloud.top) if level == "toa" else None
     if vapour is None:
         return np.asarray(seen, dtype=np.float32)
     # (7) In a vapour band the ground is hidden by the vapour below the cloud; the cloud shows above it.
-    return np.asarray(upward * ground + reflectance * vapour, dtype=np.float32)
+    return np.asarray(upward * ground + shown * vapour, dtype=np.float32)
+
+
+def _relief(tau: NDArray[np.float32], azimuth: float, strength: float) -> NDArray[np.float32]:
+    """Brightness of cloud sides relative to a flat cloud: above 1 where the cloud rises away from the sun."""
+    if strength <= 0:
+        return np.ones_like(tau)
+    height = np.log1p(tau)  # thicker parts stand higher
+    down, right = np.gradient(height)
+    away = np.cos(azimuth) * down - np.sin(azimuth) * right
+    return np.clip(1.0 + np.float32(strength) * away.astype(np.float32), 0.5, 1.5)
 
 
 def _transmittance(tau: NDArray[np.float32], limit: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:

@@ -99,11 +99,20 @@ def prepare(data: Path, work: Path) -> None:
 @click.option("--steps", default=16000, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=1, show_default=True)
-def fit(work: Path, front: str, steps: int, threads: int, seed: int) -> None:
+@click.option("--rate", default=2e-3, show_default=True, help="Peak learning rate.")
+@click.option("--start", default="", help="Checkpoint whose averaged weights to start from.")
+def fit(work: Path, front: str, steps: int, threads: int, seed: int, rate: float, start: str) -> None:
     """Train one front end, or go on where it stopped."""
     torch.set_num_threads(threads)
     architecture, options = FRONTS[front]
-    settings = Settings(architecture=architecture, options=tuple(options.items()), steps=steps, seed=seed)
+    settings = Settings(
+        architecture=architecture,
+        options=tuple(options.items()),
+        steps=steps,
+        seed=seed,
+        learning_rate=rate,
+        start=start,
+    )
     train(_samples(work), work / f"{front}-{seed}", settings)
 
 

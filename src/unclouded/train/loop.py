@@ -36,7 +36,10 @@ GROUPS = ((0, 1, 2), (3, 4))
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the outcome of a run."""
+    """Everything that decides the outcome of a run.
+
+    ``start`` names a checkpoint whose averaged weights the run starts from.
+    """
 
     architecture: str = "slots-unet"
     options: tuple[tuple[str, Any], ...] = ()
@@ -53,6 +56,7 @@ class Settings:
     seed: int = 1
     precision: str = "bf16"
     check_every: int = 1000
+    start: str = ""
 
 
 def total_loss(outputs: dict[str, Tensor], batch: Batch, settings: Settings) -> Tensor:
@@ -91,6 +95,8 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings) -> nn.Mod
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     net = models.create(settings.architecture, **dict(settings.options))
+    if settings.start:
+        net.load_state_dict(torch.load(settings.start, weights_only=True)["mean"])
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = models.create(settings.architecture, **dict(settings.options)).eval()
     mean.load_state_dict(net.state_dict())

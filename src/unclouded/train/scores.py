@@ -16,6 +16,7 @@ from ..classes import FOUR_FROM_SEVEN
 from ..data import labels as lab
 from ..data.sample import Sample
 from ..descriptors import scene_percentiles, sensei_descriptors, slot_index, slot_weights
+from ..infer.calibrate import decide
 
 GRID_M = 20.0
 """Finer images are judged as they are masked: at 20 m, then back on their own grid."""
@@ -115,7 +116,7 @@ def summary(samples: Sequence[Sample], logits: Sequence[NDArray[np.float32]]) ->
     """Cloud IoU and balanced accuracy, shadow IoU and thin-or-thick balanced accuracy, per source and on average."""
     pooled: dict[tuple[str, str], Tally] = defaultdict(Tally)
     for sample, values in zip(samples, logits, strict=True):
-        codes = four_probabilities(values).argmax(axis=0).astype(np.uint8)
+        codes = decide(four_probabilities(values))
         for question in ("cloud", "shadow", "thick"):
             one = tally(sample, codes, question)
             total = pooled[sample.source, question]
