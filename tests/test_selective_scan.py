@@ -82,7 +82,7 @@ def test_no_step_size_overflows(size):
     y = selective_scan(u, dt, A, B, C, softplus=False, method="chunked")
     assert torch.isfinite(y).all()
     expected = selective_scan(u, dt, A, B, C, softplus=False, method="steps")
-    assert torch.allclose(y, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert torch.allclose(y, expected, rtol=1e-4, atol=1e-4 * float(expected.detach().abs().max()))
     for gradient in torch.autograd.grad(y.sum(), (u, dt, A, B, C)):
         assert torch.isfinite(gradient).all()
 
@@ -143,10 +143,23 @@ def test_shapes_that_do_not_fit_are_errors():
         selective_scan(u, dt, A, B, C, method="fast")
 
 
-def test_tracing_is_refused_with_the_remedy():
-    values = [value.detach() for value in draw(1, 1, 2, 2, 5)]
-    with pytest.raises(ModelError, match="dynamo=True"):
-        torch.jit.trace(lambda *v: selective_scan(*v), values)
+@pytest.mark.parametrize("steps", [1, 31, 32, 700])
+def test_the_unrolled_form_is_the_recurrence(steps):
+    values = draw(2, 2, 3, 4, steps)
+    expected = selective_scan(*values, method="steps")
+    y = selective_scan(*values, method="unrolled")
+    assert torch.allclose(y, expected, rtol=1e-11, atol=1e-11)
+    for one, other in zip(gradients(y, values), gradients(expected, values), strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_trace_serves_other_lengths():
+    values = [value.detach() for value in draw(1, 2, 3, 4, 40)]
+    traced = torch.jit.trace(lambda *v: selective_scan(*v), values)
+    for steps in (9, 500):
+        other = [value.detach() for value in draw(1, 2, 3, 4, steps, seed=steps)]
+        assert torch.allclose(traced(*other), selective_scan(*other, method="steps"), rtol=1e-10, atol=1e-10)
 
 
 def test_the_fused_kernel_is_an_error_where_it_is_missing():
@@ -176,7 +189,7 @@ def test_fused_and_chunked_agree_on_a_gpu():
         pass
     for method in methods:
         expected = selective_scan(*values, method=method)
-        assert torch.allclose(y, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        assert torch.allclose(y, expected, rtol=1e-4, atol=1e-4 * float(expected.detach().abs().max()))
         for one, other in zip(got, gradients(expected.cpu(), values), strict=True):
             assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from unclouded.nn.selective_scan import selective_scan  # noqa: E402
 
 NAMES = ("u", "dt", "A", "B", "C", "D", "dt_bias")
-METHODS = ("steps", "chunked")
+METHODS = ("steps", "chunked", "unrolled")
 
 
 @pytest.mark.parametrize("method", METHODS)

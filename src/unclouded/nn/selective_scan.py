@@ -9,12 +9,14 @@ Letters
 with dt_t = softplus(dt + bias), for each channel and state on its own. Source: Gu and Dao, Mamba,
 arXiv 2312.00752, equations (2) and (4) with the simplified discretisation of B of its published code.
 
-One function, four methods with the same result:
+One function, five methods with the same result:
 
     steps       the recurrence as it stands, one step after the other: the definition, slow
     chunked     many chunks of the sequence together, see :mod:`.chunked_scan`
     fused       the CUDA kernel of the package mamba-ssm
     export      a structured loop that torch.export keeps and that becomes one ONNX ``Scan`` node of any length
+    unrolled    plain tensor operations in a fixed number whatever the length, for tracing exporters and runtimes
+                without loops; holds all decays at once
 """
 
 from __future__ import annotations
@@ -31,7 +33,11 @@ from torch.nn import functional as F
 from ..errors import MissingDependencyError, ModelError
 from .chunked_scan import chunked_scan
 
-Method = Literal["auto", "steps", "chunked", "fused", "export"]
+Method = Literal["auto", "steps", "chunked", "fused", "export", "unrolled"]
+
+_UNROLLED_STEPS = 32
+_UNROLLED_ROUNDS = 20
+"""Steps of a chunk, and doublings over chunks, of the unrolled form: enough for 32 * 2^20 steps."""
 
 
 def selective_scan(
@@ -59,8 +65,8 @@ def selective_scan(
         D: weight of the input that goes straight to the output, (k*d,).
         dt_bias: added to ``dt``, (k*d,).
         softplus: pass ``dt`` through softplus; without it ``dt`` has to be positive already.
-        method: see above; ``auto`` exports where torch exports, takes the fused kernel for CUDA tensors where
-            mamba-ssm is installed, and the chunked form otherwise.
+        method: see above; ``auto`` takes the form for the exporter where torch exports or traces, the fused kernel for
+            CUDA tensors where mamba-ssm is installed, and the chunked form otherwise.
 
     Returns:
         y, (n, k*d, l).
@@ -78,7 +84,8 @@ def selective_scan(
     method = _resolve(u, method)
     if B.ndim == 3:
         B, C = B.unsqueeze(1), C.unsqueeze(1)
-    _check(u, dt, A, B, C, D, dt_bias)
+    if not torch.jit.is_tracing():  # shapes are no numbers there
+        _check(u, dt, A, B, C, D, dt_bias)
     if method == "fused":
         return _fused(u, dt, A, B, C, D, dt_bias, softplus)
     number = torch.float64 if u.dtype == torch.float64 else torch.float32
@@ -87,7 +94,7 @@ def selective_scan(
         step = step + dt_bias.to(number).unsqueeze(-1)
     if softplus:
         step = F.softplus(step)
-    scan = {"steps": _steps, "chunked": chunked_scan, "export": _export}[method]
+    scan = {"steps": _steps, "chunked": chunked_scan, "export": _export, "unrolled": _unrolled}[method]
     y = scan(u.to(number), step, A.to(number), B.to(number), C.to(number))
     if D is not None:
         y = y + D.to(number).unsqueeze(-1) * u
@@ -125,7 +132,9 @@ def _resolve(u: Tensor, method: Method) -> Method:
         )
     if method != "auto":
         return method
-    if exporting():
+    if torch.jit.is_tracing():
+        return "unrolled"
+    if torch.compiler.is_exporting():
         return "export"
     if u.is_cuda and u.dtype != torch.float64 and _kernel() is not None:
         return "fused"
@@ -133,18 +142,8 @@ def _resolve(u: Tensor, method: Method) -> Method:
 
 
 def exporting() -> bool:
-    """Whether torch is exporting the code that runs.
-
-    Raises:
-        ModelError: the export is by tracing, which would unroll the recurrence.
-    """
-    if torch.jit.is_tracing() or torch.jit.is_scripting():
-        raise ModelError(
-            "The selective scan is being traced by TorchScript.",
-            expected="Tracing would write out the recurrence step by step, for one length only.",
-            remedy="Export with torch.export, or torch.onnx.export(..., dynamo=True).",
-        )
-    return torch.compiler.is_exporting()
+    """Whether torch is exporting or tracing the code that runs."""
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def _advance(h: Tensor, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,6 +188,37 @@ def _export(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
 
     _, y = scan(advance, h, tuple(value.contiguous() for value in inputs), dim=0)  # (l, n, k, d)
     return y.movedim(0, -1).flatten(1, 2)
+
+
+def _unrolled(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """Chunks of fixed length side by side, chained by a fixed number of doublings; sizes may stay symbols."""
+    n, channels, steps = u.shape
+    k, s = B.shape[1:3]
+    d, t = channels // k, _UNROLLED_STEPS
+    u, dt, B, C = (F.pad(value, (0, -steps % t)) for value in (u, dt, B, C))
+    u, dt = (value.reshape(n, k, d, 1, -1, t) for value in (u, dt))  # (n, k, d, 1, g, t)
+    B, C = (value.reshape(n, k, 1, s, -1, t) for value in (B, C))  # (n, k, 1, s, g, t)
+    rate = A.reshape(k, d, s, 1)
+    x = dt * u
+    decays = [torch.exp(rate * dt[..., step]) for step in range(t)]  # (n, k, d, s, g) each
+    end = torch.zeros_like(decays[0])
+    for step, decay in enumerate(decays):
+        end = decay * end + x[..., step] * B[..., step]
+
+    decay = torch.exp(rate * dt.sum(-1))
+    chunk = torch.arange(end.shape[-1], device=u.device)
+    for distance in (2**power for power in range(_UNROLLED_ROUNDS)):
+        before = (chunk - distance).clamp(min=0)
+        there = (chunk >= distance).to(u.dtype)
+        end = end + decay * end.index_select(-1, before) * there
+        decay = decay * decay.index_select(-1, before) * there
+    h = end.index_select(-1, (chunk - 1).clamp(min=0)) * (chunk >= 1).to(u.dtype)
+
+    outputs = []
+    for step, decay in enumerate(decays):
+        h = decay * h + x[..., step] * B[..., step]
+        outputs.append((h * C[..., step]).sum(3))  # (n, k, d, g)
+    return torch.stack(outputs, dim=-1).reshape(n, channels, -1)[..., :steps]
 
 
 @functools.cache
