@@ -55,7 +55,9 @@ def joint_attention(
     if not literal:
         return attended
     sums = []
-    for optical, radar in zip(*(q.split(QUERIES_AT_ONCE, dim=1) for q in queries), strict=True):
+    # A traced graph has one number of parts for all sizes: one.
+    parts = [(q,) if torch.jit.is_tracing() else q.split(QUERIES_AT_ONCE, dim=1) for q in queries]
+    for optical, radar in zip(*parts, strict=True):
         first = scale * optical @ keys[0].transpose(1, 2)
         second = scale * radar @ keys[1].transpose(1, 2)
         sums.append((first + second).logsumexp(-1) - first.logsumexp(-1) - second.logsumexp(-1))
@@ -113,7 +115,8 @@ class CrossAttention(nn.Module):
         values = torch.cat((_rows(self.value_optical(optical)), _rows(self.value_sar(sar))), -1)
         attend = joint_attention_by_maps if self.by_maps else joint_attention
         both = attend(queries, keys, values, scale=self.scale, literal=self.literal)  # n p 2c
-        from_optical, from_sar = both.transpose(1, 2).unflatten(2, optical.shape[-2:]).chunk(2, dim=1)
+        # The radar's sides: in a chain of networks the ONNX exporter takes those of the optical stream for constants.
+        from_optical, from_sar = both.transpose(1, 2).unflatten(2, sar.shape[-2:]).chunk(2, dim=1)
         common = from_optical * from_sar  # n c h w
         if self.pool > 1:
             common = F.interpolate(common, scale_factor=float(self.pool), mode="bilinear", align_corners=False)
