@@ -79,7 +79,9 @@ def test_tags_of_the_file_say_the_scale(tmp_path: Path) -> None:
     path = make_tif(tmp_path / "a.tif", counts(2), scales=[1e-4, 2e-4], offsets=[0.0, -0.1], nodata=0)
     scene = open_scene(path, bands=["red", "nir"])
     assert radiometry(scene) == {(1e-4, 0.0, "file"), (2e-4, -0.1, "file")}
-    assert open_scene(path, bands=["red", "nir"], scale=5e-5).radiometry["red"].source == "user"
+    assert open_scene(path, bands=["red", "nir"], scale=5e-5, offset=0.0).radiometry["red"].source == "user"
+    error = refused(RadiometryError, path, bands=["red", "nir"], scale=5e-5)
+    assert "the product has the offset -0.1" in error.found
 
 
 def test_integers_of_unknown_scale_are_refused(tmp_path: Path) -> None:

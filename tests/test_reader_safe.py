@@ -208,6 +208,38 @@ def test_several_tiles_have_to_be_chosen_from(small: Path) -> None:
     assert open_scene(other).radiometry["B02"].source == "product-xml"
 
 
+def test_the_layout_of_2015_and_2016(small: Path, tmp_path: Path) -> None:
+    stem = "S2A_OPER_MSI_L1C_TL_EPA__20160318T145513_A002345_{tile}_N02.01"
+    product = tmp_path / "S2A_OPER_PRD_MSIL1C_PDMC_20160318T145513_R022_V20160114T100825_20160114T100825.SAFE"
+    for tile in ("T33UUB", "T33UVB"):
+        name = stem.format(tile=tile)
+        images = product / "GRANULE" / name / "IMG_DATA"
+        images.mkdir(parents=True)
+        for band in THREE:
+            shutil.copy(image(small, band), images / f"{name.removesuffix('_N02.01')}_{band}.jp2")
+        tile_file = next(small.glob("GRANULE/*/MTD_TL.xml")).read_text().replace("T33UUB", tile)
+        (images.parent / f"{name.replace('MSI', 'MTD').removesuffix('_N02.01')}.xml").write_text(tile_file)
+    text = re.sub(
+        r"<Radiometric_Offset_List>.*</Radiometric_Offset_List>", "", metadata(small).read_text(), flags=re.DOTALL
+    )
+    (product / "S2A_OPER_MTD_SAFL1C_PDMC_20160318T145513_R022_V20160114T100825_20160114T100825.xml").write_text(text)
+    with pytest.raises(InputError, match="2 tiles"):
+        open_scene(product)
+    scene = open_scene(product / "GRANULE" / stem.format(tile="T33UVB"), bands=["B02"])
+    assert (scene.sensor, scene.properties["tile"]) == ("sentinel2-l1c", "T33UVB")
+    assert scene.radiometry["B02"].offset == 0
+    assert scene.radiometry["B02"].source == "product-xml"
+    assert scene.properties["sun_zenith_deg"] == pytest.approx(40)
+
+
+def test_a_scene_without_any_data_stays_without(tmp_path: Path) -> None:
+    product = make_safe(tmp_path, counts={"B02": np.zeros((120, 120), np.uint16)})
+    scene = open_scene(product)
+    assert scene.warnings == ()
+    assert np.isnan(scene.read(scene.geobox)).all()
+    assert np.isnan(scene.read(scene.grid(20))).all()
+
+
 # damage -------------------------------------------------------------------------------------------------------------
 
 

@@ -12,9 +12,13 @@ import pkgutil
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .. import sensors
 from ..errors import InputError, RadiometryError, RadiometryWarning
@@ -77,7 +81,7 @@ class Request:
         """What the product says, with what the caller says over it; None where the scale stays unknown.
 
         Raises:
-            RadiometryError: only the offset is given, and the scale is not known.
+            RadiometryError: only one of scale and offset is given where both are needed.
         """
         from ..scene import Radiometry
 
@@ -92,6 +96,12 @@ class Request:
                 f"The offset {self.offset:g} is given without a scale, and the file does not say one.",
                 expected="reflectance = count * scale + offset needs both.",
                 remedy="Pass --scale too, e.g. --scale 0.0001.",
+            )
+        if self.offset is None and known is not None and known.offset != 0 and known.calibrated:
+            raise RadiometryError(
+                f"The scale {self.scale:g} is given without offset, and the product has the offset {known.offset:g}.",
+                expected="Scale and offset belong together.",
+                remedy=f"Pass both: --scale {self.scale:g} --offset 0, or --offset {known.offset:g}.",
             )
         offset = self.offset if self.offset is not None else 0.0
         check_scale(scale, offset)
@@ -222,14 +232,19 @@ def _checked(scene: Scene) -> Scene:
     """The scene, with a warning when its reflectances look as if the offset were wrong."""
     if not all(record.calibrated for record in scene.radiometry.values()):
         return scene
-    samples = {}
+    by_common_name = {band.common_name: band.name for band in reversed(scene.bands)}
+    chosen = {}
     for group in CHECKED:
-        for name in group:
-            band = next((band for band in scene.bands if band.common_name == name), None)
-            sample = getattr(scene.sources[band.name], "sample", None) if band is not None else None
-            if band is not None and sample is not None:
-                samples[name] = sample(scene.radiometry[band.name])
-                break
+        common = next((name for name in group if name in by_common_name), None)
+        if common is not None and hasattr(scene.sources[by_common_name[common]], "sample"):
+            chosen[common] = by_common_name[common]
+    with ThreadPoolExecutor(max(1, len(chosen)), "unclouded-check") as pool:
+
+        def sample(name: str) -> NDArray[np.float32]:
+            source: Any = scene.sources[name]
+            return np.asarray(source.sample(scene.radiometry[name]))
+
+        samples = dict(zip(chosen, pool.map(sample, chosen.values()), strict=True))
     if sum(values.size for values in samples.values()) < _FEWEST:
         return scene
     note = suspicion(samples)
