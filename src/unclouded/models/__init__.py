@@ -12,6 +12,15 @@ Every model is a ``torch.nn.Module`` with
 
     outputs(image, descriptors=None) -> dict
         the same under the key "logits", with whatever else the training losses need
+
+Networks that rebuild what clouds hide say so with ``task = "removal"``. They have
+
+    forward(image, sar=None) -> restored image (n, b, h, w), any size
+        image        (n, b, h, w) float32 reflectance with clouds
+        sar          (n, s, h, w) float32 backscatter brought to 0..1, where the network was made for radar
+
+    outputs(image, sar=None) -> dict    the same under "image", with the results of earlier stages
+    targets(image) -> dict              what each of these is compared with, from the cloud-free image
 """
 
 from __future__ import annotations
