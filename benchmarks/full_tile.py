@@ -62,11 +62,12 @@ def main() -> int:
     stored = sum(path.stat().st_size for path in found.rglob("*.jp2")) / 1e6
     megapixels = arguments.size**2 / 1e6
     print(f"{found.name}: {arguments.size} x {arguments.size}, {stored:.0f} MB of JPEG 2000")
-    runs = {name: child(name, arguments) for name in ("mask", "decode", "parts")}
     print(f"{'':8} {'peak MiB':>9} {'wall s':>8} {'CPU s':>8} {'CPU s/MP':>9}")
-    for name, run in runs.items():
+    runs = {}
+    for name in ("mask", "decode", "parts"):
+        runs[name] = run = child(name, arguments)
         each = run["cpu_s"] / megapixels
-        print(f"{name:8} {run['peak_mib']:9.0f} {run['wall_s']:8.1f} {run['cpu_s']:8.1f} {each:9.3f}")
+        print(f"{name:8} {run['peak_mib']:9.0f} {run['wall_s']:8.1f} {run['cpu_s']:8.1f} {each:9.3f}", flush=True)
     for part, seconds in runs["parts"]["told"].items():
         print(f"  {part}: {seconds / megapixels:.3f} CPU s/MP")
     print(f"result: {runs['mask']['told']}")
