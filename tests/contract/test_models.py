@@ -6,7 +6,6 @@ Networks are built small where their options allow it; those of a kind that anot
 from __future__ import annotations
 
 import functools
-import io
 from importlib.util import find_spec
 
 import numpy as np
@@ -68,6 +67,8 @@ ASLEEP = "pixel_level_module.decoder.level_embed"
 """Has no gradient at the start: what transformers puts behind it begins with weights of zero."""
 
 SIDES = (64, 64)
+NOT_EXPORTED = {"mask2former-dinov2": "ONNX export has no antialiased bicubic resizing of position embeddings"}
+
 FIXED_BANDS = 13
 BANDS = 5
 
@@ -211,13 +212,15 @@ def test_bands_may_come_in_any_order_number_and_company(name):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", models.names())
-def test_onnx_equals_torch(name):
+def test_onnx_equals_torch(name, tmp_path):
+    if name in NOT_EXPORTED:
+        pytest.skip(NOT_EXPORTED[name])
     net = build(name)
     given = inputs(net, n=1, sides=(64, 96))
-    graph = io.BytesIO()
+    path = tmp_path / "graph.onnx"
     labels = ["image", "second"][: len(given)]
-    torch.onnx.export(net, given, graph, input_names=labels, output_names=["out"], opset_version=17, dynamo=False)
-    session = onnxruntime.InferenceSession(graph.getvalue(), providers=["CPUExecutionProvider"])
+    torch.onnx.export(net, given, path, input_names=labels, output_names=["out"], opset_version=17, dynamo=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     other = inputs(net, n=1, sides=(64, 96), seed=9)
     got = session.run(None, {label: part.numpy() for label, part in zip(labels, other, strict=True)})[0]
     with torch.no_grad():

@@ -135,6 +135,8 @@ class Mask2FormerSwin(Mask2Former):
 class Mask2FormerDINOv2(Mask2Former):
     """Mask2Former on DINOv2-B/14 with four registers.
 
+    Has no ONNX form: its position embeddings are resized by an antialiased bicubic filter, which ONNX export lacks.
+
     Args:
         bands: input bands b.
         classes: number of classes k.

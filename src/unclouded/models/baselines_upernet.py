@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..nn.context import PoolTo
 from ..nn.on_grid import on_grid, to_image
 from ..nn.timm_guard import import_transformers
 from . import register
@@ -58,6 +59,9 @@ class UPerNetSwin(nn.Module):
             backbone_config=backbone, hidden_size=width, num_labels=classes, auxiliary_in_channels=4 * embed
         )
         self.net = transformers.UperNetForSemanticSegmentation(config)
+        for block in self.net.decode_head.psp_modules.blocks:
+            block.layers[0] = PoolTo(block.layers[0].output_size)
+            block.add_module("0", block.layers[0])
         self.net.backbone.swin.layernorm.requires_grad_(False)  # the library has it, a backbone of maps never uses it
 
     def forward(self, image: Tensor, descriptors: Tensor | None = None) -> Tensor:

@@ -87,6 +87,17 @@ class PSP(nn.Module):
         return out
 
 
+class PoolTo(nn.Module):
+    """:func:`pool_to` as a module, in the place of an adaptive pooling that does not export."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pool_to(x, self.side)
+
+
 def pool_to(x: Tensor, side: int) -> Tensor:
     """Adaptive average pooling to side x side cells, (n, c, h, w) to (n, c, side, side).
 
