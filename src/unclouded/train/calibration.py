@@ -1,4 +1,9 @@
-"""Calibration of a trained network on the samples that chose it: one temperature per radiometric level."""
+"""Calibration of a trained network on the samples that chose it: one temperature per radiometric level, one prior.
+
+The training mixture shows far more snow than the Earth does, and every clear label leaves snow possible, so that the
+network calls icy cloud tops snow. A bias on the logit of snow sets that prior right; its size is a choice, made on the
+choosing samples and written into the card.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +22,21 @@ from ..models.card import Calibration
 FEWEST_IMAGES = 3
 """A level with fewer images takes the calibration of all levels together."""
 
+SNOW = SEVEN.index("snow")
+
 PIXELS = 20000
 """Pixels drawn from each image, so that large images do not decide alone."""
 
 
-def fit_calibration(samples: Sequence[Sample], logits: Sequence[NDArray[np.float32]]) -> dict[str, Calibration]:
+def fit_calibration(
+    samples: Sequence[Sample], logits: Sequence[NDArray[np.float32]], snow_bias: float = 0.0
+) -> dict[str, Calibration]:
     """Temperatures by level, and one named ``default`` over all that are reflectance.
 
     Args:
         samples: labelled images that no training has seen.
         logits: (7, y, x) of each, blended as they are in use.
+        snow_bias: added to the logit of snow before the temperature is fitted.
 
     Returns:
         Calibrations by level.
@@ -48,5 +58,9 @@ def fit_calibration(samples: Sequence[Sample], logits: Sequence[NDArray[np.float
             values = np.concatenate([pair[0] for pair in pairs], axis=1)
             masks = np.concatenate([pair[1] for pair in pairs])
             sets = (masks >> np.arange(len(SEVEN), dtype=np.uint8)[:, None] & 1).astype(bool)
-            out[level] = fit_temperature(values, sets, f"{len(pairs)} images of the split 'choose'")
+            values[SNOW] += np.float32(snow_bias)
+            fitted = fit_temperature(values, sets, f"{len(pairs)} images of the split 'choose'")
+            bias = [0.0] * len(SEVEN)
+            bias[SNOW] = snow_bias / fitted.temperature  # the card's biases are added after the division
+            out[level] = fitted.model_copy(update={"bias": tuple(bias)})
     return out
