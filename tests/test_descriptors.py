@@ -16,6 +16,7 @@ from unclouded.descriptors import (
     scene_percentiles,
     sensei_descriptor,
     sensei_descriptors,
+    sensei_v1_descriptors,
     slot_index,
     slot_weights,
 )
@@ -129,3 +130,12 @@ def test_percentiles_leave_missing_pixels_out() -> None:
     out = scene_percentiles(image)
     np.testing.assert_allclose(out[0], np.array(PERCENTILES) / 100, atol=1e-6)
     assert (out[1] == 0).all()
+
+
+def test_sensei_v1_descriptors_are_logarithms_of_edges_and_centre():
+    nir = Band("B08", "nir", 763.5, 904.5, 10.0)
+    got = sensei_v1_descriptors([nir, None])
+    np.testing.assert_allclose(got[0], np.log([463.5, 534.0, 604.5]) - 2.0, rtol=1e-6)
+    assert (got[1] == 0).all()
+    with pytest.raises(InputError, match="290 nm"):
+        sensei_v1_descriptors([Band("UV", None, 290.0, 350.0, 10.0)])

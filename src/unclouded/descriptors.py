@@ -204,7 +204,7 @@ def sensei_v1_descriptors(bands: Sequence[Band | None]) -> NDArray[np.float32]:
         SEnSeI (Francis et al., IEEE TGRS 2021), with the natural logarithm.
 
     >>> sensei_v1_descriptors([Band("B02", "blue", 446.0, 542.0, 10.0)]).round(3)
-    array([[2.984, 3.27 , 3.489]], dtype=float32)
+    array([[2.984, 3.268, 3.489]], dtype=float32)
     """
     out = np.zeros((len(bands), 3), np.float32)
     for row, band in enumerate(bands):
