@@ -3,8 +3,9 @@
     python benchmarks/selective_scan.py [--steps 16384] [--channels 64] [--state 16] [--repeat 5] [--no-loop]
 
 Prints seconds of one forward and backward pass (wall clock, best of the repeats; processor time beside it, which a
-busy machine disturbs less), and how many times faster than the loop that is. The second table shows how time and peak
-memory of the chunked form grow with the length, each length in its own process. The third has SS2D's time per pixel.
+busy machine disturbs less), with one thread and with all, and how many times faster than the loop that is. The second
+table shows how time and peak memory of the chunked form grow with the length, each length in its own process. The
+third has SS2D's time per pixel.
 """
 
 from __future__ import annotations
@@ -80,12 +81,18 @@ def methods(options: argparse.Namespace) -> None:
     """The chunked form against the loop."""
     print(f"\n{options.steps} steps, {options.channels} channels, state {options.state}: forward and backward")
     values = draw(options.steps, options.channels, options.state)
-    wall, processor = clock(both_ways(values, "chunked"), options.repeat)
-    print(f"  chunked  {wall:8.3f} s   processor {processor:8.3f} s")
+    most = torch.get_num_threads()
+    found = {}
+    for threads in sorted({1, most}):
+        torch.set_num_threads(threads)
+        found[threads] = clock(both_ways(values, "chunked"), options.repeat)
+        print("  chunked, {} threads  {:8.3f} s   processor {:8.3f} s".format(threads, *found[threads]))
+    torch.set_num_threads(most)
     if not options.no_loop:
-        loop_wall, loop_processor = clock(both_ways(values, "steps"), max(1, options.repeat // 3))
-        print(f"  loop     {loop_wall:8.3f} s   processor {loop_processor:8.3f} s")
-        print(f"  ratio    {loop_wall / wall:8.1f}     processor {loop_processor / processor:8.1f}")
+        loop = clock(both_ways(values, "steps"), max(1, options.repeat // 3))
+        print("  loop                {:8.3f} s   processor {:8.3f} s".format(*loop))
+        for threads, (wall, processor) in found.items():
+            print(f"  ratio,   {threads} threads  {loop[0] / wall:8.1f}     processor {loop[1] / processor:8.1f}")
 
 
 def growth(options: argparse.Namespace) -> None:
