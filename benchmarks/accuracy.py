@@ -1,6 +1,6 @@
 """Accuracy of the default model on scenes that no training, choice or calibration has seen, beside a peer.
 
-    python benchmarks/accuracy.py --data DATA [--peer] [--json FILE]
+    python benchmarks/accuracy.py --data DATA [--peer] [--json FILE] [--card CARD]
 
 Counts are pooled over the pixels of a set; intervals are 95 % bootstrap intervals over scenes (none for one scene).
 Shadow is judged only in images that hold a shadow label. The peer is ukis-csmask 1.0.0 (Apache-2.0), on the same
@@ -22,6 +22,7 @@ import unclouded
 from unclouded.data import default_corpus
 from unclouded.data import labels as lab
 from unclouded.data.sample import Sample
+from unclouded.models.card import Figure, ModelCard
 
 SETS: dict[str, Callable[[Path], Iterator[Sample]]] = {
     "l8biome (Landsat-8 TOA, 7 bands)": default_corpus.l8biome,
@@ -179,7 +180,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peer", action="store_true", help="measure ukis-csmask on the same pixels too")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--card", type=Path, help="write our figures into this model card")
     arguments = parser.parse_args()
     report = measure(arguments.data, arguments.peer)
     for title, part in report.items():
@@ -197,6 +199,26 @@ def main() -> None:
             print(f"| {name} | " + " | ".join(cells) + " |")
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2, default=lambda value: None) + "\n", encoding="utf-8")
+    if arguments.card:
+        card = ModelCard.load(arguments.card)
+        card.model_copy(update={"figures": card_figures(report)}).save(arguments.card)
+
+
+def card_figures(report: dict[str, Any]) -> tuple[Figure, ...]:
+    """Our figures as a model card holds them."""
+    out = []
+    for title, part in report.items():
+        error = part["calibration error of cloud probability"]
+        out.append(Figure(data=title, metric="calibration error of cloud", value=error, images=part["images"]))
+        for name, row in part["results"].items():
+            if name.startswith("unclouded"):
+                for metric, cell in row.items():
+                    span = cell["interval"]
+                    note = f"bands: {name.removeprefix('unclouded, ')}"
+                    note += f"; 95 % interval over scenes {span[0]:.2f} to {span[1]:.2f}" if span else ""
+                    figure = Figure(data=title, metric=metric, value=cell["value"], images=part["images"], note=note)
+                    out.append(figure)
+    return tuple(out)
 
 
 if __name__ == "__main__":
