@@ -19,12 +19,12 @@ Image = NDArray[np.float32]
 Sets = NDArray[np.uint8]
 
 BAND_CHOICES: tuple[tuple[float, tuple[str, ...] | None], ...] = (
-    (0.34, None),  # everything that is there
+    (0.42, None),  # everything that is there
     (0.14, ("blue", "green", "red")),
-    (0.18, ("blue", "green", "red", "nir")),
-    (0.14, ("coastal", "blue", "green", "red", "rededge", "nir", "watervapour", "swir16", "swir22")),  # no cirrus
+    (0.16, ("blue", "green", "red", "nir")),
+    (0.10, ("coastal", "blue", "green", "red", "rededge", "nir", "watervapour", "swir16", "swir22")),  # no cirrus
     (0.10, ("blue", "green", "red", "nir", "swir16", "swir22")),
-    (0.10, ("random",)),
+    (0.08, ("random",)),
 )
 """Which bands a training image keeps: probability and slot names."""
 

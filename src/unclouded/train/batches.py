@@ -131,6 +131,7 @@ class Crops:
             sample = self._any(rng, kind)
             bands = sample.bands
             image, sets, ground = self._cut(sample, rng)
+        sets = narrowed(image, sets, bands)
         image, sets = augment.turn(image, sets, rng)
         if rng.random() < {"simulated": 0.92, "procedural": 0.92, "snow": 0.4}.get(kind, 0.0):
             image, sets = self._clouded(image, sets, bands, sample.level, ground, rng)
@@ -206,6 +207,30 @@ class Crops:
         out[tau > 3.5] = lab.CLOUD
         out[tau > 7.0] = lab.THICK
         return sky.image, out
+
+
+def narrowed(
+    image: NDArray[np.float32], sets: NDArray[np.uint8], bands: Sequence[Band]
+) -> NDArray[np.uint8]:
+    """Clear labels told apart by their spectra: bright and dark in the short-wave infrared is snow, else it is not.
+
+    Labels that leave cloud possible stay as they are. Between both rules nothing is decided.
+
+    Source: the normalised difference snow index with the threshold 0.4 of Dozier (1989).
+    """
+    rows = {SLOTS[index].name: row for row, band in enumerate(bands) if (index := slot_index(band)) is not None}
+    if not {"green", "swir16"} <= set(rows):
+        return sets
+    green, infrared = (image[rows[name]].astype(np.float32) for name in ("green", "swir16"))
+    index = (green - infrared) / np.maximum(green + infrared, 0.01)
+    ground = (sets & np.uint8(lab.CLEAR) > 0) & (sets & np.uint8(lab.CLOUD | lab.MISSING) == 0)
+    out = sets.copy()
+    snow = ground & (index > 0.4) & (green > 0.25)
+    out[snow] &= np.uint8(lab.bits("snow") | lab.SHADOW)
+    other = ground & ((index < 0.2) | (green < 0.15))
+    kept = out & np.uint8(~lab.bits("snow") & 0xFF)
+    np.copyto(out, kept, where=other & (kept > 0))
+    return out
 
 
 def _snow_share(sample: Sample) -> float:

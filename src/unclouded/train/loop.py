@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,12 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings) -> nn.Mod
     net.to(device)
     mean.to(device)
     total, begun = 0.0, time.monotonic()
+    ahead = ThreadPoolExecutor(1)  # draws the next batch while the network learns from this one
+    coming = ahead.submit(crops.batch, first, settings.batch)
     for step in range(first, settings.steps):
-        batch = crops.batch(step, settings.batch)
+        batch = coming.result()
+        if step + 1 < settings.steps:
+            coming = ahead.submit(crops.batch, step + 1, settings.batch)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, settings)
         net.train()
@@ -134,6 +139,7 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings) -> nn.Mod
             _log(folder / "log.csv", row)
             log.info("%s", {key: round(value, 4) for key, value in row.items()})
             _save(folder, settings, net, mean, optimiser, done)
+    ahead.shutdown()
     return mean.eval()
 
 
