@@ -28,13 +28,13 @@ class Options:
         InputError: a value is out of range.
 
     >>> Options(tile=512).halo
-    64
+    96
     """
 
     model: str = "default"
     resolution_m: float | None = None
     tile: int = 1024
-    halo: int = 64
+    halo: int = 96
     threads: int = 0
     probability: bool = False
     quicklook: bool = False

@@ -9,6 +9,7 @@ from unclouded.infer.arrays import array_scene
 from unclouded.infer.plan import make_plan
 from unclouded.infer.predict import model_rows
 from unclouded.infer.runner import load_runner
+from unclouded.options import Options
 from unclouded.result import InMemory
 from unclouded.scene import Scene
 from unclouded.sensors import bands_of
@@ -25,20 +26,21 @@ def scene() -> Scene:
     return array_scene(cloudy, BANDS, sensor="sentinel2-l1c", level="toa", resolution_m=20.0, nodata=None)
 
 
-def masked(scene: Scene, tile: int, halo: int) -> InMemory:
+def masked(scene: Scene, tile: int) -> InMemory:
     runner = load_runner("default", threads=1)
     plan = make_plan(scene, runner.card)
-    return InMemory(plan, model_rows(plan, runner, tile=tile, halo=halo))
+    return InMemory(plan, model_rows(plan, runner, tile=tile, halo=Options().halo))
 
 
 def test_tiles_of_256_and_1024_agree(scene: Scene) -> None:
-    small, large = masked(scene, 256, 64), masked(scene, 1024, 64)
-    assert (small.classes() == large.classes()).mean() >= 0.999
+    small, large = masked(scene, 256), masked(scene, 1024)
+    agreement = float((small.classes() == large.classes()).mean())
+    assert agreement >= 0.999
     assert np.abs(small.probability() - large.probability()).mean() < 1e-3
 
 
 def test_the_simulated_scene_is_not_all_one_class(scene: Scene) -> None:
-    counts = np.bincount(masked(scene, 1024, 64).classes().ravel(), minlength=4)
+    counts = np.bincount(masked(scene, 1024).classes().ravel(), minlength=4)
     assert counts[:4].sum() == 500 * 620
     assert counts[0] > 0.1 * 500 * 620
     assert counts[1] + counts[2] > 0.05 * 500 * 620

@@ -6,7 +6,8 @@ be negative, or beyond the scene, where a tile looks at reflected surroundings.
 Three rules make a prediction independent of the tile size, as far as the network looks no further than the halo:
 
 * Tiles start at multiples of the network's stride, so that its pooling cells lie on the same pixels in every tiling.
-* The scene is always extended by the same margin of reflected pixels, whatever the tiles are.
+* The scene is always extended by the same margin of reflected pixels, one stride, whatever the tiles are
+  (none without a halo).
 * The outer three quarters of the halo are never used; over the inner quarters of two halos one tile fades into the
   next. A wider fade would use pixels nearer to the tile's edge, a narrower one would show the seams.
 """
@@ -109,13 +110,13 @@ def axis(size: int, tile: int, halo: int, stride: int = 32) -> Axis:
             remedy="Check the window that was cut out of the scene.",
         )
     halo, tile = _up(halo, stride), tile // stride * stride
+    margin = min(stride, halo)
     if tile - 2 * halo < stride:
         raise InputError(
             f"Tiles of {tile} pixels with a halo of {halo} leave {tile - 2 * halo} pixels between both sides.",
             expected=f"At least {stride} pixels have to be left for this model.",
             remedy="Pass a larger tile, or a smaller halo.",
         )
-    margin = _up(halo // 2, stride)
     padded = _up(margin + size + margin, stride)
     if padded <= tile:
         return Axis(size, (-margin,), padded - margin, padded, halo)
