@@ -32,12 +32,12 @@ def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> No
     assert found["toa"].temperature == pytest.approx(temperature, rel=0.08)
 
 
-def test_a_snow_bias_moves_snow_only() -> None:
+def test_a_cloud_bias_moves_both_clouds_only() -> None:
     pairs = [drawn(1.0, seed, "toa") for seed in range(FEWEST_IMAGES)]
-    found = fit_calibration([pair[0] for pair in pairs], [pair[1] for pair in pairs], snow_bias=-2.0)["toa"]
-    snow = SEVEN.index("snow")
-    assert found.bias[snow] * found.temperature == pytest.approx(-2.0)
-    assert not any(bias for row, bias in enumerate(found.bias) if row != snow)
+    found = fit_calibration([pair[0] for pair in pairs], [pair[1] for pair in pairs], cloud_bias=0.8)["toa"]
+    moved = {SEVEN[row] for row, bias in enumerate(found.bias) if bias}
+    assert moved == {"thin", "thick"}
+    assert found.bias[SEVEN.index("thin")] * found.temperature == pytest.approx(0.8)
 
 
 def test_levels_with_few_images_take_the_common_one() -> None:

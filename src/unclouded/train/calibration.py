@@ -1,8 +1,8 @@
 """Calibration of a trained network on the samples that chose it: one temperature per radiometric level, one prior.
 
-The training mixture shows far more snow than the Earth does, and every clear label leaves snow possible, so that the
-network calls icy cloud tops snow. A bias on the logit of snow sets that prior right; its size is a choice, made on the
-choosing samples and written into the card.
+The labels that the network mostly learns from, simulated or a teacher's, draw clouds tighter than people do. A bias on
+the logits of thin and thick cloud moves the border outwards; its size is a choice, made on the choosing samples and
+written into the card.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ..models.card import Calibration
 FEWEST_IMAGES = 3
 """A level with fewer images takes the calibration of all levels together."""
 
-SNOW = SEVEN.index("snow")
+CLOUDS = [SEVEN.index("thin"), SEVEN.index("thick")]
 
 PIXELS = 20000
 """Pixels drawn from each image, so that large images do not decide alone."""
 
 
 def fit_calibration(
-    samples: Sequence[Sample], logits: Sequence[NDArray[np.float32]], snow_bias: float = 0.0
+    samples: Sequence[Sample], logits: Sequence[NDArray[np.float32]], cloud_bias: float = 0.0
 ) -> dict[str, Calibration]:
     """Temperatures by level, and one named ``default`` over all that are reflectance.
 
     Args:
         samples: labelled images that no training has seen.
         logits: (7, y, x) of each, blended as they are in use.
-        snow_bias: added to the logit of snow before the temperature is fitted.
+        cloud_bias: added to the logits of thin and thick cloud before the temperature is fitted.
 
     Returns:
         Calibrations by level.
@@ -58,9 +58,9 @@ def fit_calibration(
             values = np.concatenate([pair[0] for pair in pairs], axis=1)
             masks = np.concatenate([pair[1] for pair in pairs])
             sets = (masks >> np.arange(len(SEVEN), dtype=np.uint8)[:, None] & 1).astype(bool)
-            values[SNOW] += np.float32(snow_bias)
+            values[CLOUDS] += np.float32(cloud_bias)
             fitted = fit_temperature(values, sets, f"{len(pairs)} images of the split 'choose'")
-            bias = [0.0] * len(SEVEN)
-            bias[SNOW] = snow_bias / fitted.temperature  # the card's biases are added after the division
+            # The card's biases are added after the division.
+            bias = [cloud_bias / fitted.temperature if index in CLOUDS else 0.0 for index in range(len(SEVEN))]
             out[level] = fitted.model_copy(update={"bias": tuple(bias)})
     return out
