@@ -32,11 +32,14 @@ def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> No
     assert found["toa"].temperature == pytest.approx(temperature, rel=0.08)
 
 
-def test_a_cloud_bias_moves_both_clouds_only() -> None:
+def test_biases_move_the_classes_that_they_name() -> None:
     pairs = [drawn(1.0, seed, "toa") for seed in range(FEWEST_IMAGES)]
-    found = fit_calibration([pair[0] for pair in pairs], [pair[1] for pair in pairs], cloud_bias=0.8)["toa"]
+    found = fit_calibration([pair[0] for pair in pairs], [pair[1] for pair in pairs], cloud_bias=0.8, snow_bias=-3)[
+        "toa"
+    ]
     moved = {SEVEN[row] for row, bias in enumerate(found.bias) if bias}
-    assert moved == {"thin", "thick"}
+    assert moved == {"thin", "thick", "snow"}
+    assert found.bias[SEVEN.index("snow")] * found.temperature == pytest.approx(-3)
     assert found.bias[SEVEN.index("thin")] * found.temperature == pytest.approx(0.8)
 
 

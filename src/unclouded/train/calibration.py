@@ -2,7 +2,8 @@
 
 The labels that the network mostly learns from, simulated or a teacher's, draw clouds tighter than people do. A bias on
 the logits of thin and thick cloud moves the border outwards; its size is a choice, made on the choosing samples and
-written into the card.
+written into the card. Snow is far commoner in the training mixture than on Earth, so that icy cloud tops are taken for
+it; a negative bias on its logit sets that prior right.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ PIXELS = 20000
 
 
 def fit_calibration(
-    samples: Sequence[Sample], logits: Sequence[NDArray[np.float32]], cloud_bias: float = 0.0
+    samples: Sequence[Sample],
+    logits: Sequence[NDArray[np.float32]],
+    cloud_bias: float = 0.0,
+    snow_bias: float = 0.0,
 ) -> dict[str, Calibration]:
     """Temperatures by level, and one named ``default`` over all that are reflectance.
 
@@ -37,10 +41,14 @@ def fit_calibration(
         samples: labelled images that no training has seen.
         logits: (7, y, x) of each, blended as they are in use.
         cloud_bias: added to the logits of thin and thick cloud before the temperature is fitted.
+        snow_bias: added to the logit of snow, likewise.
 
     Returns:
         Calibrations by level.
     """
+    shift = np.zeros((len(SEVEN), 1), np.float32)
+    shift[CLOUDS] = cloud_bias
+    shift[SEVEN.index("snow")] = snow_bias
     drawn = defaultdict(list)
     rng = np.random.default_rng(0)
     for sample, values in zip(samples, logits, strict=True):
@@ -58,9 +66,8 @@ def fit_calibration(
             values = np.concatenate([pair[0] for pair in pairs], axis=1)
             masks = np.concatenate([pair[1] for pair in pairs])
             sets = (masks >> np.arange(len(SEVEN), dtype=np.uint8)[:, None] & 1).astype(bool)
-            values[CLOUDS] += np.float32(cloud_bias)
-            fitted = fit_temperature(values, sets, f"{len(pairs)} images of the split 'choose'")
+            fitted = fit_temperature(values + shift, sets, f"{len(pairs)} images of the split 'choose'")
             # The card's biases are added after the division.
-            bias = [cloud_bias / fitted.temperature if index in CLOUDS else 0.0 for index in range(len(SEVEN))]
-            out[level] = fitted.model_copy(update={"bias": tuple(bias)})
+            bias = tuple(float(value) / fitted.temperature for value in shift[:, 0])
+            out[level] = fitted.model_copy(update={"bias": bias})
     return out

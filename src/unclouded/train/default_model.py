@@ -122,8 +122,9 @@ def fit(work: Path, front: str, steps: int, threads: int, seed: int, rate: float
 @click.option("--seed", default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--name", default="default", show_default=True)
-@click.option("--cloud-bias", default=0.8, show_default=True, help="Added to the logits of thin and thick cloud.")
-def finish(work: Path, front: str, seed: int, out: Path, name: str, cloud_bias: float) -> None:
+@click.option("--cloud-bias", default=1.2, show_default=True, help="Added to the logits of thin and thick cloud.")
+@click.option("--snow-bias", default=-3.0, show_default=True, help="Added to the logit of snow.")
+def finish(work: Path, front: str, seed: int, out: Path, name: str, cloud_bias: float, snow_bias: float) -> None:
     """Calibrate on the choosing samples, export, write the card."""
     torch.set_num_threads(2)
     architecture, options = FRONTS[front]
@@ -132,7 +133,7 @@ def finish(work: Path, front: str, seed: int, out: Path, name: str, cloud_bias: 
     net.load_state_dict(state["mean"])
     samples = _samples(work)
     chosen = [sample for sample in samples if sample.split == "choose"]
-    calibration = fit_calibration(chosen, [predict_sample(net, sample) for sample in chosen], cloud_bias)
+    calibration = fit_calibration(chosen, [predict_sample(net, sample) for sample in chosen], cloud_bias, snow_bias)
     card = ModelCard(
         name=name,
         title="Cloud and shadow mask for any optical sensor",
