@@ -189,7 +189,14 @@ def test_what_others_wrote_is_not_replaced(picture: Path, tmp_path: Path) -> Non
 def cut_off(words: list[str], out: Path, signal_number: int) -> tuple[int, str]:
     """Start a run, stop it as soon as its hidden folder is there, and tell its exit code and stderr."""
     command = [sys.executable, "-m", "unclouded", "mask", *words, "-o", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background lets them, and what they start, ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not list(out.glob(".*.partial-*/*.tif")):
         assert process.poll() is None, "the run ended before it could be cut off"
