@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -90,7 +89,7 @@ class SlotsUNet(nn.Module):
     front_end = "slots"
 
     def __init__(
-        self, classes: int = len(SEVEN), widths: Sequence[int] = (24, 48, 96, 160), depth: int = 1, **_: Any
+        self, classes: int = len(SEVEN), widths: Sequence[int] = (24, 48, 96, 160), depth: int = 1
     ) -> None:
         super().__init__()
         self.front = CanonicalSlots()
@@ -103,8 +102,3 @@ class SlotsUNet(nn.Module):
 
     def outputs(self, image: Tensor, descriptors: Tensor) -> dict[str, Tensor]:
         return {"logits": self(image, descriptors)}
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Number of trained values."""
-    return sum(parameter.numel() for parameter in model.parameters())
