@@ -1,4 +1,4 @@
-"""Accuracy of the default model on scenes that no training, choice or calibration has seen, beside a peer.
+"""Accuracy of the default model on the split `test`, neither trained nor calibrated on, beside a peer.
 
     python benchmarks/accuracy.py --data DATA [--peer] [--json FILE] [--card CARD]
 
