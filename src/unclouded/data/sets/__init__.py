@@ -1,0 +1,68 @@
+"""Public data sets, one per file, under one registry.
+
+A data set file holds one class derived from :class:`DataSet` and registered with ``@register``; nothing else has to
+be edited: the contract tests and ``unclouded datasets`` find it by themselves. No torch here.
+
+    names()                     every registered data set
+    get("l8biome")              its class
+    open_set("l8biome", root)   the data set at a folder, checked
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...errors import InputError
+from .base import DataSet, Pair, Record, shares, split_by_scene
+
+__all__ = ["DataSet", "Pair", "Record", "get", "names", "open_set", "register", "shares", "split_by_scene"]
+
+_REGISTRY: dict[str, type[DataSet]] = {}
+_Kind = TypeVar("_Kind", bound=type[DataSet])
+
+
+def register(kind: _Kind) -> _Kind:
+    """Class decorator that enters a data set into the registry under its ``name``."""
+    if kind.name in _REGISTRY and _REGISTRY[kind.name].__module__ != kind.__module__:
+        raise InputError(
+            f"The data set name '{kind.name}' is taken by {_REGISTRY[kind.name].__module__}.",
+            expected="Names in the registry are unique.",
+            remedy=f"Choose another name in {kind.__module__}.",
+        )
+    _REGISTRY[kind.name] = kind
+    return kind
+
+
+def names() -> list[str]:
+    """Names of all data sets, sorted."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return sorted(_REGISTRY)
+
+
+def get(name: str) -> type[DataSet]:
+    """The class of a data set.
+
+    Raises:
+        InputError: there is no data set of that name.
+    """
+    known = names()
+    if name not in _REGISTRY:
+        raise InputError(
+            f"There is no data set called '{name}'.",
+            expected=f"Data sets are {', '.join(known)}.",
+            remedy="Choose one of these: unclouded datasets list",
+        )
+    return _REGISTRY[name]
+
+
+def open_set(name: str, root: str | Path, **options: Any) -> DataSet:
+    """The data set ``name`` found at the folder ``root``.
+
+    Raises:
+        InputError: unknown name or option, or the folder does not hold the data set.
+    """
+    return get(name)(Path(root), **options)
