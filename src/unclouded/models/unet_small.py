@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..classes import SEVEN
+from ..descriptors import SLOTS
 from . import register
 from .slots import CanonicalSlots
 
@@ -84,16 +85,21 @@ class SlotsUNet(nn.Module):
         classes: number of classes; seven is what the default model predicts.
         widths: features per level, from half the grid downwards.
         depth: residual blocks per level.
+        logarithms: give the network the logarithms of the slots as well.
     """
 
     front_end = "slots"
 
     def __init__(
-        self, classes: int = len(SEVEN), widths: Sequence[int] = (24, 48, 96, 160), depth: int = 1
+        self,
+        classes: int = len(SEVEN),
+        widths: Sequence[int] = (24, 48, 96, 160),
+        depth: int = 1,
+        logarithms: bool = False,
     ) -> None:
         super().__init__()
-        self.front = CanonicalSlots()
-        self.presence = nn.Linear(self.front.channels, widths[0])
+        self.front = CanonicalSlots(logarithms)
+        self.presence = nn.Linear(len(SLOTS), widths[0])
         self.unet = SmallUNet(self.front.channels, classes, widths, depth)
 
     def forward(self, image: Tensor, descriptors: Tensor) -> Tensor:

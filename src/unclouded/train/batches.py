@@ -31,21 +31,28 @@ from ..descriptors import (
 )
 from ..scene import Band
 from ..simulate.clouds import simulate_clouds
+from ..simulate.noise import blur
 from ..simulate.surface import procedural_surface
 
 MIXTURE: dict[str, float] = {
-    "human": 0.25,
-    "teacher": 0.26,
-    "simulated": 0.25,
-    "procedural": 0.07,
+    "human": 0.21,
+    "generous": 0.02,
+    "teacher": 0.19,
+    "simulated": 0.21,
+    "pasted": 0.14,
+    "procedural": 0.06,
     "snow": 0.06,
-    "clear": 0.04,
-    "pictures": 0.07,
+    "clear": 0.05,
+    "pictures": 0.06,
 }
-"""Share of each kind of crop in a batch."""
+"""Share of each kind of crop in a batch. Kinds without images leave their share to the others."""
 
-_KIND = {"l8biome": "human", "l8_bqa": "pictures", "landsat_sr": "clear", "czechia_sept": "clear",
-         "bigearthnet_v2": "clear", "sen1floods11": "clear"}  # fmt: skip
+_KIND = {"l8biome": "human", "ukis": "human", "oncloudn": "generous", "l8_bqa": "pictures", "l8_95cloud": "pictures",
+         "landsat_sr": "clear", "czechia_sept": "clear", "bigearthnet_v2": "clear", "sen1floods11": "clear",
+         "dsen2": "clear", "amazon": "clear"}  # fmt: skip
+
+FEWEST_DONOR_CLOUD = 0.03
+"""Share of cloud from which an image may give its clouds to others."""
 
 PLANES = 13
 """Band places of a batch; crops with fewer bands are padded."""
@@ -88,6 +95,15 @@ class Crops:
                 self.by_kind["simulated"].append(sample)
                 if _snow_share(sample) > 0.15:
                     self.by_kind["snow"].append(sample)
+        # Clouds are pasted between images of the same bands and level.
+        donors: dict[tuple[tuple[Band, ...], str], list[Sample]] = defaultdict(list)
+        for sample in samples:
+            if not sample.background and sample.level != "counts" and _cloud_share(sample) > FEWEST_DONOR_CLOUD:
+                donors[sample.bands, sample.level].append(sample)
+        self.donors = dict(donors)
+        self.by_kind["pasted"] = [
+            sample for sample in self.by_kind["simulated"] if (sample.bands, sample.level) in self.donors
+        ]
         # Shadow by hand is rare: images that hold it are drawn three times as often.
         shadowed = [sample for sample in self.by_kind["human"] if (sample.sets == lab.SHADOW).any()]
         self.by_kind["human"] += 2 * shadowed
@@ -133,6 +149,10 @@ class Crops:
             image, sets, ground = self._cut(sample, rng)
         sets = narrowed(image, sets, bands)
         image, sets = augment.turn(image, sets, rng)
+        if kind == "pasted":
+            pool = self.donors[bands, sample.level]
+            donor, donor_sets, _ = self._cut(pool[int(rng.integers(len(pool)))], rng)
+            image, sets = pasted(image, sets, *augment.turn(donor, donor_sets, rng), bands, rng)
         if rng.random() < {"simulated": 0.92, "procedural": 0.92, "snow": 0.4}.get(kind, 0.0):
             image, sets = self._clouded(image, sets, bands, sample.level, ground, rng)
         if kind == "pictures":
@@ -209,6 +229,48 @@ class Crops:
         return sky.image, out
 
 
+def pasted(
+    image: NDArray[np.float32],
+    sets: NDArray[np.uint8],
+    donor: NDArray[np.float32],
+    donor_sets: NDArray[np.uint8],
+    bands: Sequence[Band],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Real clouds of one image over a clear other one, with a shadow; edges that nobody could tell stay open.
+
+    Args:
+        image, donor: reflectance of the same bands, (band, y, x) float32.
+        sets, donor_sets: their label sets, (y, x) uint8.
+        bands: the bands of both.
+        rng: draws brightness and the direction of the shadow.
+    """
+    cloudy = donor_sets & np.uint8(lab.CLOUD) > 0
+    sure = cloudy & (donor_sets & np.uint8(~lab.CLOUD & 0xFF) == 0) & np.isfinite(donor).all(axis=0)
+    opaque = np.where(sure, 1.0, np.where(cloudy, 0.5, 0.0)).astype(np.float32)
+    margin = 6  # the blur wraps around
+    weight = np.clip(blur(np.pad(opaque, margin, "edge"), 1.5)[margin:-margin, margin:-margin], 0.0, 1.0)
+    weight[weight < 0.01] = 0.0
+    down, right = (round(float(part)) for part in rng.uniform(-28, 28, 2))
+    shade = np.zeros_like(weight)
+    source = weight[max(0, -down) : weight.shape[0] - max(0, down), max(0, -right) : weight.shape[1] - max(0, right)]
+    shade[max(0, down) :, max(0, right) :][: source.shape[0], : source.shape[1]] = source
+    darkness = float(rng.uniform(0.45, 0.85))
+    centre = np.array([band.centre_nm for band in bands], np.float32)
+    sky = (0.28 * (490.0 / centre) ** 2)[:, None, None].astype(np.float32)
+    ground = image * (sky + (1 - sky) * (1 - darkness * shade))
+    brightness = np.float32(np.exp(rng.normal(0, 0.06)))
+    out = np.where(weight > 0, weight * np.nan_to_num(donor) * brightness + (1 - weight) * ground, ground)
+    infrared = int(np.argmin(np.abs(centre - 850.0)))
+    out_sets = sets.copy()
+    out_sets[shade > 0.15] |= np.uint8(lab.SHADOW)
+    out_sets[(shade > 0.8) & (image[infrared] > 0.04)] = lab.SHADOW
+    out_sets[weight > 0.05] |= donor_sets[weight > 0.05] & np.uint8(lab.CLOUD) | np.uint8(lab.THIN)
+    inside = (weight > 0.9) & sure
+    out_sets[inside] = donor_sets[inside]
+    return out.astype(np.float32), out_sets
+
+
 def narrowed(
     image: NDArray[np.float32], sets: NDArray[np.uint8], bands: Sequence[Band]
 ) -> NDArray[np.uint8]:
@@ -231,6 +293,11 @@ def narrowed(
     kept = out & np.uint8(~lab.bits("snow") & 0xFF)
     np.copyto(out, kept, where=other & (kept > 0))
     return out
+
+
+def _cloud_share(sample: Sample) -> float:
+    """Share of pixels that are cloud for certain."""
+    return float(((sample.sets > 0) & (sample.sets & np.uint8(~lab.CLOUD & 0xFF) == 0)).mean())
 
 
 def _snow_share(sample: Sample) -> float:

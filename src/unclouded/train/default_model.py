@@ -1,12 +1,15 @@
 """Builds the default model from a folder of real imagery, one command per step.
 
-    python -m unclouded.train.default_model prepare  --data DATA --work runs/default
-    python -m unclouded.train.default_model fit      --work runs/default --front slots|senseiv2
-    python -m unclouded.train.default_model finish   --work runs/default --front slots --out src/unclouded/weights
+    python -m unclouded.train.default_model prepare --data DATA --work runs/default
+    python -m unclouded.train.default_model fit     --work runs/default base
+    python -m unclouded.train.default_model fit     --work runs/default fold0        (and fold1, fold2, fold3)
+    python -m unclouded.train.default_model fit     --work runs/default final
+    python -m unclouded.train.default_model finish  --work runs/default --out src/unclouded/weights
 
-``prepare`` reads and labels the imagery, ``fit`` trains (and resumes), ``finish`` calibrates and exports with a card.
-The figures of the card are measured afterwards, through the public API: benchmarks/accuracy.py --card.
-docs/default-model.md tells what the steps measured.
+``prepare`` reads and labels the imagery. ``base`` learns without any image that people labelled; every fold goes on
+from it with three quarters of these, ``final`` with all of them. So each labelled image is scored by a network that
+has never seen it, and the shipped network has seen every one. ``fit`` resumes where it stopped. ``finish`` calibrates
+on the scores of the folds and exports with a card. docs/default-model.md tells what the steps measured.
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from .. import models
 from ..classes import SEVEN
-from ..data.default_corpus import read_corpus
+from ..data.default_corpus import FOLDS, read_corpus, without
 from ..data.sample import Sample
 from ..models.card import ModelCard, TrainingSource
 from .calibration import fit_calibration
@@ -30,12 +36,11 @@ from .export import export
 from .loop import Settings, train
 from .scores import predict_sample
 
-FRONTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "slots": ("slots-unet", {"widths": (32, 64, 128, 192), "depth": 1}),
-    "senseiv2": ("senseiv2-unet", {"widths": (32, 64, 128, 192), "depth": 1, "channels": 16}),
-}
-"""Architecture and options of the two front ends that were trained."""
+ARCHITECTURE = "slots-unet"
+OPTIONS: dict[str, Any] = {"widths": (32, 64, 128, 192), "depth": 1, "logarithms": True}
 
+STAGES: dict[str, int | None] = {"base": -1, **{f"fold{fold}": fold for fold in range(FOLDS)}, "final": None}
+"""Training runs, and the fold that each leaves out: -1 leaves out all, None none."""
 
 SOURCES: dict[str, tuple[str, Any, str, str]] = {
     "l8biome": (
@@ -96,54 +101,46 @@ def prepare(data: Path, work: Path) -> None:
 
 
 @main.command()
+@click.argument("stage", type=click.Choice(list(STAGES)))
 @click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--front", type=click.Choice(list(FRONTS)), required=True)
-@click.option("--steps", default=16000, show_default=True)
+@click.option("--steps", type=int, help="Default: 10000 for base, 3000 for the others.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=1, show_default=True)
-@click.option("--rate", default=2e-3, show_default=True, help="Peak learning rate.")
-@click.option("--start", default="", help="Checkpoint whose averaged weights to start from.")
-def fit(work: Path, front: str, steps: int, threads: int, seed: int, rate: float, start: str) -> None:
-    """Train one front end, or go on where it stopped."""
+def fit(stage: str, work: Path, steps: int | None, threads: int, seed: int) -> None:
+    """Train one stage, or go on where it stopped."""
     torch.set_num_threads(threads)
-    architecture, options = FRONTS[front]
+    first = stage == "base"
     settings = Settings(
-        architecture=architecture,
-        options=tuple(options.items()),
-        steps=steps,
+        architecture=ARCHITECTURE,
+        options=tuple(OPTIONS.items()),
+        steps=steps or (10000 if first else 3000),
         seed=seed,
-        learning_rate=rate,
-        start=start,
+        learning_rate=2e-3 if first else 1e-3,
+        shadow_weight=3.0,
+        start="" if first else str(_folder(work, "base", seed) / "last.pt"),
     )
-    train(_samples(work), work / f"{front}-{seed}", settings)
+    train(without(_samples(work), STAGES[stage]), _folder(work, stage, seed), settings)
 
 
 @main.command()
 @click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--front", type=click.Choice(list(FRONTS)), required=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--name", default="default", show_default=True)
-@click.option("--cloud-bias", default=1.2, show_default=True, help="Added to the logits of thin and thick cloud.")
-@click.option("--snow-bias", default=-3.0, show_default=True, help="Added to the logit of snow.")
-def finish(work: Path, front: str, seed: int, out: Path, name: str, cloud_bias: float, snow_bias: float) -> None:
-    """Calibrate on the choosing samples, export, write the card."""
+def finish(work: Path, seed: int, out: Path, name: str) -> None:
+    """Calibrate on the scores of the folds, export the final network, write its card."""
     torch.set_num_threads(2)
-    architecture, options = FRONTS[front]
-    net = models.create(architecture, **options).eval()
-    state = torch.load(work / f"{front}-{seed}" / "last.pt", weights_only=True)
-    net.load_state_dict(state["mean"])
     samples = _samples(work)
-    chosen = [sample for sample in samples if sample.split == "choose"]
-    calibration = fit_calibration(chosen, [predict_sample(net, sample) for sample in chosen], cloud_bias, snow_bias)
+    chosen, logits = out_of_fold(work, samples, seed)
+    calibration = fit_calibration(chosen, logits)
+    net = network(work, "final", seed)
     card = ModelCard(
         name=name,
         title="Cloud and shadow mask for any optical sensor",
-        version="0.1.0",
-        architecture=architecture,
-        options=options,
-        front_end="slots" if front == "slots" else "senseiv2",
-        percentiles=front == "senseiv2",
+        version="0.2.0",
+        architecture=ARCHITECTURE,
+        options=OPTIONS,
+        front_end="slots",
         classes=SEVEN,
         calibration=calibration,
         training=sources(samples),
@@ -152,16 +149,43 @@ def finish(work: Path, front: str, seed: int, out: Path, name: str, cloud_bias: 
         parameters=1,
     )
     card = export(net, card, out)
-    click.echo(f"step {state['step']}, {card.parameters} parameters, {calibration}")
+    click.echo(f"{card.parameters} parameters, {calibration}")
+
+
+def out_of_fold(
+    work: Path, samples: list[Sample], seed: int
+) -> tuple[list[Sample], list[NDArray[np.float32]]]:
+    """The images that people labelled, each with the logits of the network that has not seen it."""
+    chosen: list[Sample] = []
+    logits: list[NDArray[np.float32]] = []
+    for fold in range(FOLDS):
+        net = network(work, f"fold{fold}", seed)
+        for sample in without(samples, fold):
+            if sample.split == "test":
+                chosen.append(sample)
+                logits.append(predict_sample(net, sample))
+    return chosen, logits
+
+
+def network(work: Path, stage: str, seed: int) -> nn.Module:
+    """The averaged network of a finished stage, in eval mode."""
+    net = models.create(ARCHITECTURE, **OPTIONS).eval()
+    state = torch.load(_folder(work, stage, seed) / "last.pt", weights_only=True)
+    net.load_state_dict(state["mean"])
+    return net
+
+
+def _folder(work: Path, stage: str, seed: int) -> Path:
+    return work / f"{stage}-{seed}"
 
 
 def sources(samples: list[Sample]) -> tuple[TrainingSource, ...]:
     """What the training samples were, source by source."""
-    counts = Counter(sample.source for sample in samples if sample.split == "train")
+    counts = Counter(sample.source for sample in samples)
     simulated = TrainingSource(
         name="simulated clouds and shadows",
         labels="simulated",
-        images=sum(sample.background for sample in samples if sample.split == "train"),
+        images=sum(sample.background for sample in samples),
         licence="own",
         use="drawn anew for every crop, over the clear images and over procedural surfaces",
     )

@@ -86,7 +86,7 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings) -> nn.Mod
     """Train, or go on with what ``folder`` holds.
 
     Args:
-        samples: all samples; ``train`` ones are learned from, ``choose`` ones are scored on the way.
+        samples: all samples; ``train`` ones are learned from, the others are scored on the way.
         folder: checkpoints, log and settings of this run.
         settings: must equal those that a resumed folder was started with.
 
@@ -104,7 +104,7 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings) -> nn.Mod
     optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     first = _resume(folder, settings, net, mean, optimiser)
     crops = Crops([sample for sample in samples if sample.split == "train"], settings.side, settings.seed)
-    judged = [sample for sample in samples if sample.split == "choose"]
+    judged = [sample for sample in samples if sample.split != "train"]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net.to(device)
     mean.to(device)
