@@ -11,14 +11,15 @@ be edited: the contract tests and ``unclouded datasets`` find it by themselves. 
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ...errors import InputError
-from .base import DataSet, Pair, Record, shares, split_by_scene
+from .base import DataSet, Pair, Record, Window, shares, split_by_scene
 
-__all__ = ["DataSet", "Pair", "Record", "get", "names", "open_set", "register", "shares", "split_by_scene"]
+__all__ = ["DataSet", "Pair", "Record", "Window", "get", "names", "open_set", "register", "shares", "split_by_scene"]
 
 _REGISTRY: dict[str, type[DataSet]] = {}
 _Kind = TypeVar("_Kind", bound=type[DataSet])
@@ -59,10 +60,33 @@ def get(name: str) -> type[DataSet]:
     return _REGISTRY[name]
 
 
-def open_set(name: str, root: str | Path, **options: Any) -> DataSet:
+def options(name: str) -> dict[str, Any]:
+    """The options of a data set, with the value that each has unless another is given.
+
+    Raises:
+        InputError: there is no data set of that name.
+    """
+    parameters = inspect.signature(get(name)).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.name != "root"}
+
+
+def open_set(name: str, root: str | Path, **chosen: Any) -> DataSet:
     """The data set ``name`` found at the folder ``root``.
+
+    Args:
+        name: one of :func:`names`.
+        root: folder that holds the data set.
+        chosen: options of the data set, see :func:`options`.
 
     Raises:
         InputError: unknown name or option, or the folder does not hold the data set.
     """
-    return get(name)(Path(root), **options)
+    known = options(name)
+    for option in chosen:
+        if option not in known:
+            raise InputError(
+                f"The data set '{name}' has no option '{option}'.",
+                expected=f"Its options are {', '.join(known)}." if known else "It has no options.",
+                remedy="Leave it out, or choose one of these.",
+            )
+    return get(name)(Path(root), **chosen)
