@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,15 @@ from ...classes import SEVEN
 from ...errors import InputError
 from ...scene import Band
 from ..sample import Sample
+
+
+class Window(NamedTuple):
+    """Part of a raster, in pixels from its upper left corner."""
+
+    row: int
+    col: int
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Record:
         split: ``train``, ``choose`` (validation: model choice and calibration), ``test`` as the publisher says, or "".
         tags: what the data set says of the image, e.g. ``{"biome": "barren", "cloud_cover": 43.0}``.
         index: place in a file that holds many images, or None.
+        window: part of the scene's raster that is meant, or None for all of it.
     """
 
     name: str
@@ -42,6 +52,7 @@ class Record:
     split: str = ""
     tags: Mapping[str, str | float] = field(default_factory=dict)
     index: int | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
