@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from .. import sensors
 from ..errors import InputError, RadiometryError
 from ..radiometry import from_radiance, with_sun
-from ..raster import Header, RasterBand
+from ..raster import PRODUCT_FORMATS, Header, RasterBand
 from ..scene import Band, Radiometry, Scene
 from . import Reader, Request, register
 from .files import Files
@@ -84,7 +84,9 @@ class LandsatReader(Reader):
             own = request.radiometry(record)
             assert own is not None
             raster, header = RasterBand.open(
-                files.gdal(images[name]), thermal=thermal if own.source != "user" else None
+                files.gdal(images[name]),
+                thermal=thermal if own.source != "user" else None,
+                formats=PRODUCT_FORMATS,
             )
             sources[name], headers[name], radiometry[name] = raster, header, own
             gsd = round(abs(raster.affine.a), 6)
@@ -205,9 +207,9 @@ class _Product:
         return all(number(self.groups, f"{key}_CONSTANT_BAND_{place}", *_THERMAL) is not None for key in ("K1", "K2"))
 
     def radiometry(
-        self, band: sensors.SensorBand, sensor: sensors.Sensor
+        self, band: sensors.SensorBand, sensor: sensors.Sensor, thermal: tuple[float, float] | None = None
     ) -> tuple[Radiometry, tuple[float, float] | None]:
-        """Scale and offset of a band, and the thermal constants that follow.
+        """Scale and offset of a band, and the thermal constants that follow, or ``thermal`` where none are said.
 
         Raises:
             RadiometryError: the metadata does not say them.
@@ -232,6 +234,8 @@ class _Product:
         radiance = self._factors("RADIANCE", place)
         if band.kind == "thermal":
             k1, k2 = (number(self.groups, f"{key}_CONSTANT_BAND_{place}", *_THERMAL) for key in ("K1", "K2"))
+            if thermal is not None and (k1 is None or k2 is None):
+                k1, k2 = thermal
             if radiance is None or k1 is None or k2 is None:
                 raise self._unknown(band.name)
             return Radiometry(*radiance, nodata, "product-mtl"), (k1, k2)
@@ -249,7 +253,25 @@ class _Product:
     def _factors(self, kind: str, place: str) -> tuple[float, float] | None:
         mult = number(self.groups, f"{kind}_MULT_BAND_{place}", *_RESCALING)
         add = number(self.groups, f"{kind}_ADD_BAND_{place}", *_RESCALING)
-        return None if mult is None or add is None else (mult, add)
+        if mult is not None and add is not None:
+            return mult, add
+        return self._old_factors(place) if kind == "RADIANCE" else None
+
+    def _old_factors(self, place: str) -> tuple[float, float] | None:
+        """Radiance factors of metadata from before August 2012, which gives the ends of both ranges instead."""
+        place = place.replace("6_VCID_", "6")
+        ends = [number(self.groups, f"{key}_BAND{place}") for key in ("LMAX", "LMIN", "QCALMAX", "QCALMIN")]
+        if None in ends:
+            return None
+        high, low, last, first = (end for end in ends if end is not None)
+        if last <= first:
+            raise InputError(
+                f"The metadata of {self.id} gives counts from {first:g} to {last:g}.",
+                expected="QCALMAX is larger than QCALMIN.",
+                remedy="Download the product again; the file is damaged.",
+            )
+        mult = (high - low) / (last - first)
+        return mult, low - mult * first
 
     def _unknown(self, band: str) -> RadiometryError:
         return RadiometryError(
@@ -264,7 +286,7 @@ class _Product:
         said = number(self.groups, "EARTH_SUN_DISTANCE")
         if said is not None:
             return said
-        date = find(self.groups, "DATE_ACQUIRED", "PRODUCT_METADATA", "IMAGE_ATTRIBUTES")
+        date = find(self.groups, "DATE_ACQUIRED") or find(self.groups, "ACQUISITION_DATE")
         if date is None:
             raise self._unknown("any band")
         day = dt.date.fromisoformat(date).timetuple().tm_yday
@@ -299,6 +321,42 @@ class _Product:
         if sun is not None:
             out["sun_zenith_deg"] = round(90.0 - sun, 8)
         return out
+
+
+Calibration = tuple[Radiometry, tuple[float, float] | None]
+"""Scale and offset of a band, and the constants (K1, K2) that turn its radiance into kelvin, if it is thermal."""
+
+
+def calibration(
+    metadata: Path, bands: Sequence[str] | None = None, *, thermal: tuple[float, float] | None = None
+) -> tuple[sensors.Sensor, dict[str, Calibration]]:
+    """What a metadata file alone says of a Level-1 product: sensor, and how counts become reflectance and kelvin.
+
+    For images that travel without the product's own file names, as those of data sets do.
+
+    Args:
+        metadata: the MTL file.
+        bands: names of the bands wanted; None means all.
+        thermal: (K1, K2) for metadata that does not have them.
+
+    Raises:
+        InputError: the file cannot be read, or the sensor or a band is not known.
+        RadiometryError: it does not say how a band becomes reflectance.
+    """
+    files = Files(metadata.parent, [metadata.name])
+    product = _Product(files, _stem(metadata.name), read_mtl(files, metadata.name), surface=False)
+    sensor = sensors.load(product._sensor_name())
+    out: dict[str, Calibration] = {}
+    for name in [band.name for band in sensor.band] if bands is None else bands:
+        band = sensor.find(name)
+        if band is None:
+            raise InputError(
+                f"{metadata} belongs to {sensor.title}, which has no band '{name}'.",
+                expected=f"Its bands are {', '.join(known.name for known in sensor.band)}.",
+                remedy="Check that the file belongs to this image.",
+            )
+        out[band.name] = product.radiometry(band, sensor, thermal)
+    return sensor, out
 
 
 def _stem(name: str) -> str:
