@@ -28,6 +28,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from . import radiometry as rad
@@ -40,6 +41,10 @@ _CACHE_BYTES = 256 * 1024 * 1024
 
 _IDLE = 48
 """Datasets kept open between reads."""
+
+PRODUCT_FORMATS = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2Grok")
+"""GDAL's names of the formats that agencies ship bands in. Others, such as VRT, may lead to files elsewhere, and GDAL
+tells formats by content: a band of a product called .tif could be one."""
 
 _REACH_LEVEL = 2
 _REACH_LOSSY = 4
@@ -56,13 +61,13 @@ class _Pool:
         self._lock = threading.Lock()
 
     @contextmanager
-    def use(self, path: str, level: int | None) -> Iterator[Any]:
-        key = (os.getpid(), path, level, _stamp(path))
+    def use(self, path: str, level: int | None, formats: tuple[str, ...] | None) -> Iterator[Any]:
+        key = (os.getpid(), path, level, formats, _stamp(path))
         with self._lock:
             waiting = self._idle.get(key)
             dataset = waiting.pop() if waiting else None
         if dataset is None:
-            dataset = rasterio.open(path) if level is None else rasterio.open(path, OVERVIEW_LEVEL=level)
+            dataset = _open(path, formats) if level is None else _open(path, formats, OVERVIEW_LEVEL=level)
         try:
             yield dataset
         except BaseException:
@@ -87,6 +92,13 @@ class _Pool:
 _POOL = _Pool()
 
 
+def _open(path: str, formats: tuple[str, ...] | None, **options: Any) -> DatasetReader:
+    """Open a file of one of these formats, or of any; ``rasterio.open`` takes a single format only."""
+    if "\0" in path:  # the system's functions would take what stands before
+        raise RasterioError(f"the path {path!r} has a zero byte")
+    return DatasetReader(path, driver=None if formats is None else list(formats), **options)
+
+
 def _stamp(path: str) -> tuple[int, int] | None:
     """Tells a replaced file from the one that was opened."""
     try:
@@ -96,13 +108,43 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def environment() -> rasterio.Env:
+_REMOTE = {
+    # Otherwise GDAL looks for companions of every file: one request each, or a listing of the folder.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # The directories of a cloud-optimised file come with the first request.
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    # A server that stalls is given up, one that is slow is not.
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+    "GDAL_HTTP_MAX_RETRY": "2",
+    "GDAL_HTTP_RETRY_DELAY": "0.5",
+}
+"""GDAL settings for files that are read over a network, unless environment variables say otherwise."""
+
+
+def is_remote(path: str) -> bool:
+    """Whether GDAL reads a file over a network.
+
+    >>> is_remote("https://host/B02.tif"), is_remote("/vsis3/bucket/B02.tif"), is_remote("/vsizip/a.zip/B02.tif")
+    (True, True, False)
+    """
+    return "://" in path or path.startswith(("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsioss", "/vsiswift"))
+
+
+def environment(path: str = "") -> rasterio.Env:
     """GDAL settings for reading: a bounded cache, and one thread. Other settings of an enclosing Env stay.
 
     GDAL's own threads lose the errors of the JPEG 2000 decoder: a file that was cut short would read as noise. Bands
     are read in parallel instead, see :meth:`unclouded.scene.Scene.read`.
+
+    Args:
+        path: what will be read; files on a network have settings of their own.
     """
     options: dict[str, Any] = {"GDAL_CACHEMAX": _CACHE_BYTES}
+    if is_remote(path):
+        options |= {name: value for name, value in _REMOTE.items() if name not in os.environ}
     if rasterio.env.hasenv():
         options.update(rasterio.env.getenv())
     return rasterio.Env(**{**options, "GDAL_NUM_THREADS": "1"})
@@ -122,6 +164,7 @@ class RasterBand:
         reach: coarse pixels by which missing areas are widened when a level is used.
         mask: whether the file has a mask or alpha band of its own.
         thermal: (K1, K2) to turn radiance into kelvin, or None.
+        formats: GDAL's names of the formats that the file may have; None means all.
     """
 
     path: str
@@ -133,10 +176,16 @@ class RasterBand:
     reach: int = _REACH_LEVEL
     mask: bool = False
     thermal: tuple[float, float] | None = None
+    formats: tuple[str, ...] | None = None
 
     @classmethod
     def open(
-        cls, path: str, index: int = 1, *, thermal: tuple[float, float] | None = None
+        cls,
+        path: str,
+        index: int = 1,
+        *,
+        thermal: tuple[float, float] | None = None,
+        formats: tuple[str, ...] | None = None,
     ) -> tuple[RasterBand, Header]:
         """Look at a file's header.
 
@@ -146,7 +195,7 @@ class RasterBand:
         Raises:
             InputError: the file is missing, damaged, or not a raster, or has no such band.
         """
-        with read_errors(path), environment(), rasterio.open(path) as dataset:
+        with read_errors(path), environment(path), _open(path, formats) as dataset:
             if not 1 <= index <= dataset.count:
                 raise InputError(
                     f"{path} has {dataset.count} bands, and band {index} was asked for.",
@@ -172,6 +221,7 @@ class RasterBand:
                 reach=_REACH_LOSSY if jpeg2000 and reversible != "LOSSLESS" else _REACH_LEVEL,
                 mask=MaskFlags.per_dataset in flags and MaskFlags.all_valid not in flags,
                 thermal=thermal,
+                formats=formats,
             )
             return band, Header.of(dataset)
 
@@ -223,7 +273,7 @@ class RasterBand:
         """
         levels = [place for place, size in enumerate(self.levels) if min(self.shape) // size >= side]
         level = levels[-1] if levels else None
-        with read_errors(self.path), environment(), _POOL.use(self.path, level) as dataset:
+        with read_errors(self.path), environment(self.path), _POOL.use(self.path, level, self.formats) as dataset:
             rows, cols = dataset.shape
             if rows * cols <= 16 * side * side:
                 windows = [Window(0, 0, cols, rows)]
@@ -247,7 +297,7 @@ class RasterBand:
     ) -> tuple[NDArray[Any], NDArray[np.uint8] | None, _Span, _Span]:
         """Stored values and mask of what the cells need and the filter reaches, and where they lie in it."""
         reach = 0 if level is None else self.reach
-        with read_errors(self.path), environment(), _POOL.use(self.path, level) as dataset:
+        with read_errors(self.path), environment(self.path), _POOL.use(self.path, level, self.formats) as dataset:
             y = _Span.of(rows, factor, size, reach, dataset.shape[0])
             x = _Span.of(cols, factor, size, reach, dataset.shape[1])
             window = Window(x.low, y.low, x.high - x.low, y.high - y.low)
@@ -449,7 +499,7 @@ def header(path: str) -> Header:
     Raises:
         InputError: the file is missing, damaged, or not a raster.
     """
-    with read_errors(path), environment(), rasterio.open(path) as dataset:
+    with read_errors(path), environment(path), _open(path, None) as dataset:
         return Header.of(dataset)
 
 
@@ -462,6 +512,13 @@ def read_errors(path: str) -> Iterator[None]:
         if isinstance(err, InputError):
             raise
         cause = str(err.__cause__ or err).strip().rstrip(".")
+        if is_remote(path):
+            raise InputError(
+                f"{path} cannot be read: {cause}.",
+                expected="A raster file on a server that answers.",
+                remedy="Check the address and the network; signed addresses expire. Settings of GDAL, such as"
+                " GDAL_HTTP_MAX_RETRY, may be given as environment variables.",
+            ) from err
         raise InputError(
             f"{path} cannot be read: {cause}.",
             expected="A complete raster file that GDAL can open.",

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import sensors
 from ..errors import InputError
-from ..raster import Header, RasterBand
+from ..raster import PRODUCT_FORMATS, Header, RasterBand
 from ..scene import Band, Radiometry, Scene
 from . import Reader, Request, register
 from .files import Files
@@ -62,7 +62,7 @@ class HlsReader(Reader):
         for name in names:
             own = sensor.find(name)
             assert own is not None
-            raster, header = RasterBand.open(files.gdal(found[name].group(0)))
+            raster, header = RasterBand.open(files.gdal(found[name].group(0)), formats=PRODUCT_FORMATS)
             scale = sensor.scale if own.scale is None else own.scale
             offset = sensor.offset if own.offset is None else own.offset
             assert scale is not None

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 from .. import sensors
 from ..errors import InputError, RadiometryError
 from ..radiometry import from_quantification
-from ..raster import Header, RasterBand
+from ..raster import PRODUCT_FORMATS, Header, RasterBand
 from ..scene import Band, Radiometry, Scene
 from . import Reader, Request, register
 from .files import Files
@@ -83,7 +83,7 @@ class SafeReader(Reader):
             local = product.files.local(file)
             if local is not None:
                 _check_complete(local)
-            raster, header = RasterBand.open(product.files.gdal(file))
+            raster, header = RasterBand.open(product.files.gdal(file), formats=PRODUCT_FORMATS)
             record = request.radiometry(_from_product(metadata, name))
             if record is None:
                 raise _no_metadata(source)

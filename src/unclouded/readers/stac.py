@@ -19,7 +19,7 @@ import numpy as np
 from .. import sensors
 from ..errors import InputError, RadiometryError
 from ..radiometry import unknown_scale, with_sun
-from ..raster import Header, RasterBand
+from ..raster import PRODUCT_FORMATS, Header, RasterBand
 from ..scene import Band, Radiometry, Scene
 from . import Reader, Request, register
 from .files import Files
@@ -53,7 +53,7 @@ class StacReader(Reader):
 
     def open(self, source: Any, request: Request) -> Scene:
         """See :func:`unclouded.readers.open_scene`."""
-        item = _item(source)
+        item = read_item(source)
         rule = item.rule()
         sensor = _sensor(item, rule, request)
         named = _named(item, rule, sensor, request)
@@ -62,7 +62,7 @@ class StacReader(Reader):
         headers: dict[str, Header] = {}
         radiometry: dict[str, Radiometry] = {}
         for band, found in named:
-            raster, header = RasterBand.open(found.href, found.index)
+            raster, header = RasterBand.open(found.href, found.index, formats=PRODUCT_FORMATS)
             record = request.radiometry(_known(item, rule, sensor, band, found, raster, header))
             if record is None:
                 raise unknown_scale(f"Asset '{found.asset}' of {item.id}", raster.dtype)
@@ -85,7 +85,15 @@ class StacReader(Reader):
         )
 
 
-def _item(source: Any) -> Item:
+def read_item(source: Any) -> Item:
+    """Read a STAC item.
+
+    Args:
+        source: path of a JSON file, address, document, or item object of pystac.
+
+    Raises:
+        InputError: it cannot be read, or is no item.
+    """
     if isinstance(source, Path):
         return Item.of(Files.of(source.parent).json(source.name), str(source.absolute()))
     if isinstance(source, str):
