@@ -3,6 +3,8 @@
 >>> import unclouded
 >>> unclouded.Options(tile=512).tile
 512
+>>> unclouded.decode("scl", [[0, 4, 9, 10, 3]])
+array([[255,   0,   1,   2,   3]], dtype=uint8)
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .api import Prediction, mask, predict
     from .classes import CLASSES, NO_DATA, OutputClass
+    from .comparison import Comparison, compare
+    from .decoders import decode
     from .errors import (
         InputError,
         MissingDependencyError,
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 _HOME = {
     **dict.fromkeys(("Prediction", "mask", "predict"), "api"),
     **dict.fromkeys(("CLASSES", "NO_DATA", "OutputClass"), "classes"),
+    **dict.fromkeys(("Comparison", "compare"), "comparison"),
+    "decode": "decoders",
     **dict.fromkeys(
         (
             "InputError",
@@ -58,6 +64,7 @@ __all__ = [
     "CLASSES",
     "NO_DATA",
     "Band",
+    "Comparison",
     "InputError",
     "MissingDependencyError",
     "ModelError",
@@ -73,6 +80,8 @@ __all__ = [
     "UncloudedError",
     "UncloudedWarning",
     "__version__",
+    "compare",
+    "decode",
     "mask",
     "open_scene",
     "predict",

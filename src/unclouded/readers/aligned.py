@@ -45,7 +45,7 @@ class WarpedBand:
             InputError: the file cannot be read.
         """
         out = np.full(geobox.shape, np.nan, np.float32)
-        with read_errors(self.path), environment(), rasterio.open(self.path) as dataset:
+        with read_errors(self.path), environment(self.path), rasterio.open(self.path) as dataset:
             window = _window(dataset, geobox)
             if window is None:
                 return out
@@ -175,7 +175,7 @@ def _numbers(
 
 
 def _check_unit(path: str, index: int, record: Radiometry, unit: str) -> None:
-    with read_errors(path), environment(), rasterio.open(path) as dataset:
+    with read_errors(path), environment(path), rasterio.open(path) as dataset:
         step = max(1, min(dataset.shape) // 256)
         stored = dataset.read(index, out_shape=(dataset.height // step, dataset.width // step))
     gone = missing(stored, record.nodata)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from unclouded.decode import decode, names
+from unclouded.decoders import decode, names
 from unclouded.errors import InputError
 
 

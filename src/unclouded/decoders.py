@@ -43,12 +43,7 @@ def decode(product: str, array: ArrayLike, **options: Any) -> NDArray[np.uint8]:
     >>> decode("scl", [[0, 4, 9, 10, 3]])
     array([[255,   0,   1,   2,   3]], dtype=uint8)
     """
-    if product not in _DECODERS:
-        raise InputError(
-            f"There is no decoder for '{product}'.",
-            expected=f"Decoders are {', '.join(names())}.",
-            remedy="Choose one of these.",
-        )
+    check_name(product)
     values = np.asarray(array)
     if values.dtype.kind not in "ui":
         raise InputError(
@@ -63,6 +58,20 @@ def decode(product: str, array: ArrayLike, **options: Any) -> NDArray[np.uint8]:
             remedy="Pass a single mask.",
         )
     return _DECODERS[product](values, **options)
+
+
+def check_name(product: str) -> None:
+    """Refuse a product that cannot be decoded.
+
+    Raises:
+        InputError: it is none of :func:`names`.
+    """
+    if product not in _DECODERS:
+        raise InputError(
+            f"There is no decoder for '{product}'.",
+            expected=f"Decoders are {', '.join(names())}.",
+            remedy="Choose one of these.",
+        )
 
 
 def names() -> list[str]:
