@@ -37,12 +37,15 @@ FOUR = np.array([CLEAR, THICK, THIN, SHADOW], np.uint8)
 """Sets of the project's four output classes, by class code."""
 
 
-def to_sets(codes: NDArray[np.integer], table: Mapping[int, int]) -> NDArray[np.uint8]:
+def to_sets(
+    codes: NDArray[np.integer], table: Mapping[int, int], source: str = "The label raster"
+) -> NDArray[np.uint8]:
     """Label codes to sets of classes.
 
     Args:
         codes: label raster, (y, x) integer.
         table: set (bit mask) for every code that may occur.
+        source: what holds the codes, to name it in an error.
 
     Returns:
         Bit masks, (y, x) uint8.
@@ -59,7 +62,7 @@ def to_sets(codes: NDArray[np.integer], table: Mapping[int, int]) -> NDArray[np.
     if not known.all():
         strange = sorted(int(code) for code in np.unique(codes[~known]))
         raise InputError(
-            f"The label raster holds the codes {strange}.",
+            f"{source} holds the codes {strange}.",
             expected=f"Known codes are {sorted(table)}.",
             remedy="Check that the raster belongs to this data set, or extend its table.",
         )

@@ -19,7 +19,10 @@ from typing import Any, TypeVar
 from ...errors import InputError
 from .base import DataSet, Pair, Record, Window, shares, split_by_scene
 
-__all__ = ["DataSet", "Pair", "Record", "Window", "get", "names", "open_set", "register", "shares", "split_by_scene"]
+__all__ = [
+    "DataSet", "Pair", "Record", "Window", "get", "names", "open_set", "options", "register", "shares",
+    "split_by_scene",
+]  # fmt: skip
 
 _REGISTRY: dict[str, type[DataSet]] = {}
 _Kind = TypeVar("_Kind", bound=type[DataSet])
