@@ -48,6 +48,49 @@ def test_calibration_falls_back_by_level() -> None:
         Calibration(temperature=0)
 
 
+BANDS = ({"name": "B02", "min_nm": 446, "max_nm": 542}, {"name": "B03", "min_nm": 537, "max_nm": 582})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"front_end": "bands"}, "bands belong to the front end"),
+        ({"bands": BANDS}, "bands belong to the front end"),
+        ({"front_end": "bands", "bands": (BANDS[0], BANDS[0])}, "not all different"),
+        ({"front_end": "bands", "bands": ({"name": "x", "min_nm": 500, "max_nm": 400},)}, "runs from 500 to 400"),
+        ({"scaling": {"mode": "divide-3000"}}, "a scaling belongs to"),
+        ({"front_end": "bands", "bands": BANDS, "scaling": {"mode": "percentile"}}, "without its statistics"),
+        (
+            {"front_end": "bands", "bands": BANDS, "scaling": {"mode": "percentile", "low": (0,), "high": (1,)}},
+            "statistics of 1 bands, and the network has 2",
+        ),
+        (
+            {"front_end": "bands", "bands": BANDS, "scaling": {"mode": "standardise", "scope": "scene", "mean": (1, 1)}},
+            "taken from each scene",
+        ),
+        ({"task": "removal"}, "removal takes"),
+        ({"task": "removal", "front_end": "bands", "bands": BANDS}, "removal takes"),
+        ({"sar": ({"name": "vv", "low_db": -25, "high_db": 0},)}, "radar inputs belong to"),
+        ({"classes": ("clear", "forest")}, "forest are unknown"),
+        ({"classes": ("clear", "shadow")}, "do not tell cloud from clear"),
+        ({"classes": ()}, "do not tell cloud from clear"),
+        ({"calibration": {"toa": {"bias": (1.0, 2.0)}}}, "2 biases for 7 classes"),
+        ({"stride": 0}, "greater than 0"),
+    ],
+)
+def test_cards_that_contradict_themselves_are_refused(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        make(**changes)
+
+
+def test_cards_of_every_kind() -> None:
+    four = ("clear", "thick", "thin", "shadow")
+    assert make(front_end="bands", bands=BANDS, classes=four, scaling={"mode": "divide-3000"}).scaling.mode
+    assert make(classes=("cloud",)).classes == ("cloud",)
+    radar = ({"name": "vv", "low_db": -25, "high_db": 0}, {"name": "vh", "low_db": -32.5, "high_db": 0})
+    assert make(task="removal", front_end="bands", bands=BANDS, sar=radar, classes=()).sar[1].low_db == -32.5
+
+
 def test_the_shipped_card_says_what_it_has_to() -> None:
     folder = Path(card_module.__file__).parents[1] / "weights"
     card = ModelCard.load(folder / "default.json")

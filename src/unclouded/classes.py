@@ -6,6 +6,7 @@ Output order and codes are those of CloudSEN12: 0 clear, 1 thick cloud, 2 thin c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 NO_DATA = 255
@@ -44,3 +45,21 @@ SEVEN: tuple[str, ...] = ("land", "water", "snow", "thin", "thick", "shadow", "n
 
 FOUR_FROM_SEVEN: tuple[tuple[int, ...], ...] = ((0, 1, 2), (4,), (3,), (5,))
 """For each output class the seven-class indices whose probabilities are added; no data is dropped."""
+
+OUTPUT_OF: dict[str, int | None] = {
+    "clear": 0, "land": 0, "water": 0, "snow": 0, "thick": 1, "cloud": 1, "thin": 2, "shadow": 3, "no-data": None,
+}  # fmt: skip
+"""Output class of every class that a network may predict. Cloud that is not told apart counts as thick."""
+
+
+def members(classes: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """For each output class the positions in ``classes`` of those whose probabilities are added.
+
+    >>> members(SEVEN) == FOUR_FROM_SEVEN
+    True
+    >>> members(["clear", "thin", "thick", "shadow"])
+    ((0,), (2,), (1,), (3,))
+    """
+    return tuple(
+        tuple(index for index, name in enumerate(classes) if OUTPUT_OF[name] == one.value) for one in CLASSES
+    )

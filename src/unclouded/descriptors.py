@@ -24,6 +24,7 @@ PERCENTILES = (1.0, 10.0, 50.0, 90.0, 99.0)
 
 WAVELENGTH_ENTRIES = 32
 DESCRIPTOR_LENGTH = 74
+V1_DESCRIPTOR_LENGTH = 3
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def sensei_v1_descriptors(bands: Sequence[Band | None]) -> NDArray[np.float32]:
     >>> sensei_v1_descriptors([Band("B02", "blue", 446.0, 542.0, 10.0)]).round(3)
     array([[2.984, 3.268, 3.489]], dtype=float32)
     """
-    out = np.zeros((len(bands), 3), np.float32)
+    out = np.zeros((len(bands), V1_DESCRIPTOR_LENGTH), np.float32)
     for row, band in enumerate(bands):
         if band is None:
             continue
