@@ -12,7 +12,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from unclouded.errors import InputError, RadiometryError
-from unclouded.readers import open_scene, readers
+from unclouded.readers import open_scene
 from unclouded.readers.aligned import open_aligned
 
 from .fakes_products import CRS, ULX, ULY, make_tif
@@ -33,13 +33,6 @@ def array(values: np.ndarray, names: list[str], **attrs: Any) -> xr.DataArray:
 
 def reflectance(bands: int = 3) -> np.ndarray:
     return np.random.default_rng(0).uniform(0.02, 0.5, (bands, 30, 40)).astype(np.float32)
-
-
-def test_every_reader_is_found_once_and_says_what_it_reads() -> None:
-    found = [reader.name for reader in readers()]
-    assert sorted(found) == ["geotiff", "hls", "landsat", "safe", "stac", "xarray"]
-    assert found[-1] == "geotiff"
-    assert all(reader.title and not reader.matches(object()) for reader in readers())
 
 
 def test_array_of_reflectance() -> None:

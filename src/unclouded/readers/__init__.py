@@ -107,7 +107,7 @@ class Request:
         check_scale(scale, offset)
         return Radiometry(scale, offset, nodata, "user")
 
-    def wanted(self, present: Sequence[str], sensor: sensors.Sensor, product: str) -> list[str]:
+    def wanted(self, present: Sequence[str], sensor: sensors.Sensor | None, product: str) -> list[str]:
         """Of the bands that a product has, those that the caller wants, in the caller's order.
 
         Raises:
@@ -121,7 +121,10 @@ class Request:
                 expected="This product names its bands itself.",
                 remedy=f"Pass names only, e.g. --bands {','.join(list(present)[:3])}.",
             )
-        names = [band.name for band in sensors.resolve_bands(self.bands, sensor)]
+        if sensor is None:
+            names = [str(name) for name in self.bands]
+        else:
+            names = [band.name for band in sensors.resolve_bands(self.bands, sensor)]
         absent = [name for name in names if name not in present]
         if absent:
             raise InputError(

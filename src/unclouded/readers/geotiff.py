@@ -24,6 +24,9 @@ from . import Reader, Request, register
 
 _ASSUMED_PIXEL_M = 10.0
 _COLOURS = ("red", "green", "blue")
+UNCALIBRATED = "The numbers are not calibrated (a picture of 8 bits): probabilities are not reliable."
+ASSUMED = f"The image has no georeference: a pixel size of {_ASSUMED_PIXEL_M:g} m is assumed."
+
 _PLAUSIBLE = (-0.5, 5.0)
 """Limits of the 1st and 99th percentile of decimal numbers that are taken as reflectance. Saturated cloud reaches 2, a
 glint or a hot fire more; counts of 8 bits and more lie far above."""
@@ -57,29 +60,24 @@ class GeoTiffReader(Reader):
         bands: list[Band] = []
         sources: dict[str, Any] = {}
         radiometry: dict[str, Radiometry] = {}
-        pixel_m, assumed = _pixel_m(head, request, sensor)
+        pixel_m, assumed = pixel_size(head, request, sensor)
         gsd = pixel_m if pixel_m is not None else metres_per_pixel(head.geobox())
         for entry in named:
             raster, _ = RasterBand.open(path, entry.index)
-            record = request.radiometry(_known(raster, head, entry, sensor, request))
-            if record is None:
-                raise unknown_scale(path, raster.dtype)
-            if record.source == "dtype-float" and entry.band.kind == "optical":
-                _check_float(path, raster, record, entry.band.name)
             sources[entry.band.name] = raster
-            radiometry[entry.band.name] = record
+            radiometry[entry.band.name] = file_radiometry(raster, head, entry.band, sensor, request)
             bands.append(replace(entry.band, gsd_m=gsd))
         calibrated = all(record.calibrated for record in radiometry.values())
         if not calibrated:
-            notes.append("The numbers are not calibrated (a picture of 8 bits): probabilities are not reliable.")
+            notes.append(UNCALIBRATED)
             warnings.warn(notes[-1], RadiometryWarning, stacklevel=3)
         if assumed:
-            notes.append(f"The image has no georeference: a pixel size of {_ASSUMED_PIXEL_M:g} m is assumed.")
+            notes.append(ASSUMED)
             warnings.warn(notes[-1], UncloudedWarning, stacklevel=3)
         return Scene(
             id=_stem(path),
             sensor=sensor.name if sensor is not None else "generic",
-            level=request.level or (sensor.level if sensor is not None and calibrated else _level(calibrated)),
+            level=request.level or level_of(sensor, calibrated),
             bands=tuple(bands),
             geobox=head.geobox(),
             radiometry=radiometry,
@@ -173,12 +171,35 @@ def _data_bands(head: Header) -> list[int]:
     return [index for index, colour in enumerate(head.colours, start=1) if colour != "alpha"]
 
 
+def file_radiometry(
+    raster: RasterBand, head: Header, band: Band, sensor: sensors.Sensor | None, request: Request
+) -> Radiometry:
+    """How the numbers of a raster without metadata of its own become reflectance: see the module's text.
+
+    Raises:
+        RadiometryError: nothing says it.
+    """
+    record = request.radiometry(_known(raster, head, band, sensor, request))
+    if record is None:
+        raise unknown_scale(raster.path, raster.dtype)
+    if record.source == "dtype-float" and band.kind == "optical":
+        _check_float(raster, record, band.name)
+    return record
+
+
+def level_of(sensor: sensors.Sensor | None, calibrated: bool) -> str:
+    """Level of what was read: the sensor's, or what the numbers allow to say."""
+    if not calibrated:
+        return "counts"
+    return "unknown" if sensor is None else sensor.level
+
+
 def _known(
-    raster: RasterBand, head: Header, entry: _Named, sensor: sensors.Sensor | None, request: Request
+    raster: RasterBand, head: Header, band: Band, sensor: sensors.Sensor | None, request: Request
 ) -> Radiometry | None:
     """Radiometry as the file or the sensor says it, or None."""
-    place = entry.index - 1
-    own = sensor.find(entry.band.name) if sensor is not None else None
+    place = raster.index - 1
+    own = sensor.find(band.name) if sensor is not None else None
     nodata = head.nodata[place]
     if nodata is None and sensor is not None:
         nodata = own.nodata if own is not None and own.nodata is not None else sensor.nodata
@@ -201,21 +222,22 @@ def _known(
     return None
 
 
-def _check_float(path: str, raster: RasterBand, record: Radiometry, name: str) -> None:
+def _check_float(raster: RasterBand, record: Radiometry, name: str) -> None:
     values = raster.sample(record)
     if values.size == 0:
         return
     low, high = np.percentile(values, [1, 99])
     if low < _PLAUSIBLE[0] or high > _PLAUSIBLE[1]:
         raise RadiometryError(
-            f"Band '{name}' of {path} holds decimal numbers from {low:.5g} to {high:.5g} (1st and 99th percentile).",
+            f"Band '{name}' of {raster.path} holds decimal numbers from {low:.5g} to {high:.5g} (1st and 99th"
+            " percentile).",
             expected="Reflectance lies between 0 and about 1.5.",
             remedy="If these are scaled numbers, say so: --scale 0.0001 --offset 0; if a value marks missing pixels,"
             " name it: --nodata -9999.",
         )
 
 
-def _pixel_m(head: Header, request: Request, sensor: sensors.Sensor | None) -> tuple[float | None, bool]:
+def pixel_size(head: Header, request: Request, sensor: sensors.Sensor | None) -> tuple[float | None, bool]:
     """Pixel size of an image whose grid does not say it, and whether it had to be assumed."""
     if head.crs is not None:
         return None, False
@@ -224,10 +246,6 @@ def _pixel_m(head: Header, request: Request, sensor: sensors.Sensor | None) -> t
     if sensor is not None and not sensor.name.startswith("generic"):
         return sensor.grid_m, False
     return _ASSUMED_PIXEL_M, True
-
-
-def _level(calibrated: bool) -> str:
-    return "unknown" if calibrated else "counts"
 
 
 def _stem(path: str) -> str:

@@ -35,13 +35,13 @@ class StacReader(Reader):
     """STAC items."""
 
     name = "stac"
-    title = "a STAC item (object, JSON file or address)"
+    title = "a STAC item (object, JSON file, folder with one, or address)"
     rank = 30
 
     def matches(self, source: Any) -> bool:
         """An item object, a document, a JSON file, or an address of JSON."""
         if isinstance(source, Path):
-            return source.is_file() and source.suffix.lower() in (".json", ".geojson")
+            return _is_json(source) or _item_in(source) is not None
         if isinstance(source, str):
             place = source.split("?")[0].lower()
             return source.startswith(("http://", "https://")) and (
@@ -95,6 +95,7 @@ def read_item(source: Any) -> Item:
         InputError: it cannot be read, or is no item.
     """
     if isinstance(source, Path):
+        source = _item_in(source) or source
         return Item.of(Files.of(source.parent).json(source.name), str(source.absolute()))
     if isinstance(source, str):
         return Item.of(_fetch(source), source)
@@ -103,6 +104,24 @@ def read_item(source: Any) -> Item:
         return Item.of(source, own or str(Path.cwd() / "item.json"))
     document = source.to_dict(include_self_link=True, transform_hrefs=False)
     return Item.of(document, source.get_self_href() or str(Path.cwd() / "item.json"))
+
+
+def _is_json(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in (".json", ".geojson")
+
+
+def _item_in(folder: Path) -> Path | None:
+    """The only item in a folder."""
+    if not folder.is_dir():
+        return None
+    try:
+        found = [path for path in folder.iterdir() if _is_json(path)]
+        if len(found) != 1 or found[0].stat().st_size > _LARGEST:
+            return None
+        document = json.loads(found[0].read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found[0] if isinstance(document, dict) and document.get("type") == "Feature" else None
 
 
 def _fetch(address: str) -> Any:
@@ -177,17 +196,7 @@ def _named(
     present = [name for name in order if name in found]
     if request.bands is None:
         return [found[name] for name in present]
-    if sensor is not None:
-        return [found[name] for name in request.wanted(present, sensor, f"Item {item.id}")]
-    names = [str(name) for name in request.bands]
-    absent = [name for name in names if name not in found]
-    if absent or isinstance(request.bands, Mapping):
-        raise InputError(
-            f"The bands {', '.join(names)} are wanted of item {item.id}.",
-            expected=f"It has {', '.join(found)}.",
-            remedy="Pass names from this list.",
-        )
-    return [found[name] for name in names]
+    return [found[name] for name in request.wanted(present, sensor, f"Item {item.id}")]
 
 
 def _band(entry: ItemBand, rule: Rule | None, sensor: sensors.Sensor | None) -> Band | None:
