@@ -1,10 +1,14 @@
-"""Accuracy of the default model on the split `test`, neither trained nor calibrated on, beside a peer.
+"""Accuracy of the default model on images labelled by people, by cross-validation, beside a peer.
 
-    python benchmarks/accuracy.py --data DATA [--peer] [--json FILE] [--card CARD]
+    python benchmarks/accuracy.py --data DATA --models runs/default/models-1 [--peer] [--buffer PX] [--json FILE]
+        [--card CARD]
 
-Counts are pooled over the pixels of a set; intervals are 95 % bootstrap intervals over scenes (none for one scene).
-Shadow is judged only in images that hold a shadow label. The peer is ukis-csmask 1.0.0 (Apache-2.0), on the same
-pixels, at the pixel size it was made for (20 m for 10 m images): pip install --no-deps ukis-csmask==1.0.0
+Every image is scored by the network, calibration included, that has not seen its fold; the shipped network is the one
+that has seen all of them. --models is what `default_model finish` wrote. --buffer grows the clouds of every contestant
+by so many pixels before they are scored. Counts are pooled over the pixels of a set; intervals are 95 % bootstrap
+intervals over scenes (none for fewer than four). Shadow is judged only in images that hold a shadow label. The peer is
+ukis-csmask 1.0.0 (Apache-2.0), on the same pixels, at the pixel size it was made for (20 m for 10 m images):
+pip install --no-deps ukis-csmask==1.0.0
 """
 
 from __future__ import annotations
@@ -81,14 +85,28 @@ def interval(rows: Sequence[Counts], figure: Callable[[Counts], float]) -> tuple
     return float(low), float(high)
 
 
-def ours(sample: Sample, subset: tuple[float, ...] | None) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Class codes and cloud probability of the default model."""
+def ours(sample: Sample, subset: tuple[float, ...] | None, models: Path) -> unclouded.Prediction:
+    """What the network that has not seen the sample's fold says of it."""
     keep = list(range(len(sample.bands)))
     if subset is not None:
         keep = [int(np.argmin([abs(band.centre_nm - want) for band in sample.bands])) for want in subset]
     bands = [(sample.bands[row].min_nm, sample.bands[row].max_nm) for row in keep]
-    found = unclouded.predict(sample.image[keep].astype(np.float32), bands, resolution_m=sample.gsd_m)
-    return found.classes, found.probability[1] + found.probability[2]
+    image = sample.image[keep].astype(np.float32)
+    model = models / f"{sample.split}.onnx"
+    return unclouded.predict(image, bands, resolution_m=sample.gsd_m, level=sample.level, model=model)
+
+
+def widened(codes: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
+    """Class codes with every cloud grown by so many pixels."""
+    if pixels == 0:
+        return codes
+    cloud = np.isin(codes, (1, 2))
+    reach = np.hypot(*np.mgrid[-pixels : pixels + 1, -pixels : pixels + 1]) <= pixels
+    padded = np.pad(cloud, pixels)
+    grown = np.zeros_like(cloud)
+    for y, x in np.argwhere(reach):
+        grown |= padded[y : y + codes.shape[0], x : x + codes.shape[1]]
+    return np.where(grown & ~cloud & (codes != 255), np.uint8(2), codes)
 
 
 def peer(sample: Sample, size: int) -> NDArray[np.uint8] | None:
@@ -127,36 +145,48 @@ def calibration_error(probability: Sequence[NDArray[np.float32]], truth: Sequenc
     return float(sum(gaps))
 
 
-def measure(data: Path, with_peer: bool) -> dict[str, Any]:
+def measure(data: Path, models: Path, with_peer: bool, buffer: int) -> dict[str, Any]:
     """All figures, by set and by contestant."""
     report: dict[str, Any] = {}
     for title, read in SETS.items():
-        samples = [sample for sample in read(data) if sample.split == "test"]
-        contestants: dict[str, Callable[[Sample], NDArray[np.uint8] | None]] = {}
+        samples = [sample for sample in read(data) if sample.split.startswith("fold")]
+        found: dict[str, list[tuple[Sample, NDArray[np.uint8]]]] = {}
         probability, truth = [], []
-        for sample in samples:
-            p = ours(sample, None)[1]
-            cloud = (sample.sets != 0) & (sample.sets & ~np.uint8(lab.CLOUD) == 0)
-            judged = (cloud | ((sample.sets != 0) & (sample.sets & np.uint8(lab.CLOUD) == 0))) & np.isfinite(p)
-            probability.append(p[judged])
-            truth.append(cloud[judged])
         for name, subset in SUBSETS.items():
             if subset is None or len(samples[0].bands) > len(subset):
-                contestants[f"unclouded, {name}"] = lambda sample, subset=subset: ours(sample, subset)[0]
+                said = [ours(sample, subset, models) for sample in samples]
+                found[f"unclouded, {name}"] = [(s, p.classes) for s, p in zip(samples, said, strict=True)]
+                if subset is None:
+                    probability, truth = judged_pixels(samples, said)
         if with_peer:
             for size in (6, 4):
-                contestants[f"ukis-csmask, {size} bands"] = lambda sample, size=size: peer(sample, size)
-        table: dict[str, Any] = {}
-        for name, run in contestants.items():
-            per_scene = [(sample, codes) for sample in samples if (codes := run(sample)) is not None]
-            if per_scene:
-                table[name] = figures([counts(sample, codes) for sample, codes in per_scene])
+                codes = [(sample, peer(sample, size)) for sample in samples]
+                known = [(sample, one) for sample, one in codes if one is not None]
+                if known:
+                    found[f"ukis-csmask, {size} bands"] = known
         report[title] = {
             "images": len(samples),
             "calibration error of cloud probability": round(calibration_error(probability, truth), 4),
-            "results": table,
+            "results": {
+                name: figures([counts(sample, widened(codes, buffer)) for sample, codes in rows])
+                for name, rows in found.items()
+            },
         }
     return report
+
+
+def judged_pixels(
+    samples: Sequence[Sample], said: Sequence[unclouded.Prediction]
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.bool_]]]:
+    """Probability of cloud, and whether it is cloud, where the labels tell."""
+    probability, truth = [], []
+    for sample, one in zip(samples, said, strict=True):
+        share = one.probability[1] + one.probability[2]
+        cloud = (sample.sets != 0) & (sample.sets & ~np.uint8(lab.CLOUD) == 0)
+        judged = (cloud | ((sample.sets != 0) & (sample.sets & np.uint8(lab.CLOUD) == 0))) & np.isfinite(share)
+        probability.append(share[judged])
+        truth.append(cloud[judged])
+    return probability, truth
 
 
 def figures(rows: Sequence[dict[str, Counts]]) -> dict[str, Any]:
@@ -179,11 +209,13 @@ def figures(rows: Sequence[dict[str, Counts]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True, help="folder of the networks of the folds")
+    parser.add_argument("--buffer", type=int, default=0, help="pixels that every contestant's clouds are grown by")
     parser.add_argument("--peer", action="store_true", help="measure ukis-csmask on the same pixels too")
     parser.add_argument("--json", type=Path, help="also write the figures as JSON")
     parser.add_argument("--card", type=Path, help="write our figures into this model card")
     arguments = parser.parse_args()
-    report = measure(arguments.data, arguments.peer)
+    report = measure(arguments.data, arguments.models, arguments.peer, arguments.buffer)
     for title, part in report.items():
         print(f"\n### {title}: {part['images']} images, ", end="")
         print(f"calibration error of cloud probability {part['calibration error of cloud probability']:.3f}\n")

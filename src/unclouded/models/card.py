@@ -55,6 +55,30 @@ class Calibration(Strict):
     expected_calibration_error: float | None = None
 
 
+Loss = Literal["missed-cloud", "lost-clear"]
+"""Share of a scene's cloud that is not called cloud, and share of the rest that is."""
+
+
+class Guarantee(Strict):
+    """A threshold on the probability of cloud that keeps a bound, see :mod:`unclouded.infer.guarantee`.
+
+    Attributes:
+        loss: what is bounded: its expectation over scenes like those of ``data``.
+        bound: the largest expected share.
+        threshold: cloud is where its probability is at least this.
+        scenes: labelled scenes, unseen by the model, that support it.
+        price: mean share of the other loss at this threshold.
+        data: where the scenes come from.
+    """
+
+    loss: Loss
+    bound: float = Field(gt=0, lt=1)
+    threshold: float = Field(gt=0, lt=1)
+    scenes: int = Field(gt=0)
+    price: float = Field(ge=0, le=1)
+    data: str
+
+
 class BandInput(Strict):
     """One optical input of a network that takes a fixed list of bands; which band of a scene it gets, see
     :func:`unclouded.infer.plan.fixed_bands`.
@@ -174,6 +198,7 @@ class ModelCard(Strict):
     leave_out: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     calibration: dict[str, Calibration] = Field(default_factory=dict)
+    guarantees: tuple[Guarantee, ...] = ()
     training: tuple[TrainingSource, ...] = ()
     figures: tuple[Figure, ...] = ()
     limits: tuple[str, ...] = ()
@@ -243,6 +268,8 @@ def _disagreement(card: ModelCard) -> str:
         return "radar inputs belong to the task 'removal'"
     if unknown := [name for name in card.classes if name not in OUTPUT_OF]:
         return f"the classes {', '.join(unknown)} are unknown; known ones are {', '.join(OUTPUT_OF)}"
+    if card.tile is not None and card.tile % card.stride:
+        return f"the tile of {card.tile} pixels is no multiple of the stride {card.stride}"
     if biases - {len(card.classes)}:
         return f"a calibration has {min(biases)} biases for {len(card.classes)} classes"
     found = {OUTPUT_OF[name] for name in card.classes}

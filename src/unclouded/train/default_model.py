@@ -30,8 +30,10 @@ from .. import models
 from ..classes import SEVEN
 from ..data.default_corpus import FOLDS, read_corpus, without
 from ..data.sample import Sample
+from ..infer.calibrate import fold as fold_scores
+from ..infer.calibrate import probabilities
 from ..models.card import ModelCard, TrainingSource
-from .calibration import fit_calibration
+from .calibration import fit_calibration, fit_guarantees
 from .export import export
 from .loop import Settings, train
 from .scores import predict_sample
@@ -126,14 +128,28 @@ def fit(stage: str, work: Path, steps: int | None, threads: int, seed: int) -> N
 @click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--name", default="default", show_default=True)
-def finish(work: Path, seed: int, out: Path, name: str) -> None:
-    """Calibrate on the scores of the folds, export the final network, write its card."""
+def finish(work: Path, seed: int, out: Path) -> None:
+    """Calibrate on the scores of the folds, export, write the cards.
+
+    The networks of the folds go to ``models-SEED`` below WORK, each calibrated without its own fold, so that they can
+    be measured like the shipped one and by the same call.
+    """
     torch.set_num_threads(2)
     samples = _samples(work)
     chosen, logits = out_of_fold(work, samples, seed)
-    calibration = fit_calibration(chosen, logits)
-    net = network(work, "final", seed)
+    for fold in range(FOLDS):
+        others = [row for row, sample in enumerate(chosen) if sample.split != f"fold{fold}"]
+        card = card_of(f"fold{fold}", samples, [chosen[row] for row in others], [logits[row] for row in others])
+        export(network(work, f"fold{fold}", seed), card, work / f"models-{seed}")
+    card = export(network(work, "final", seed), card_of("default", samples, chosen, logits), out)
+    click.echo(f"{card.parameters} parameters, {card.calibration}, {card.guarantees}")
+
+
+def card_of(
+    name: str, samples: list[Sample], scored: list[Sample], logits: list[NDArray[np.float32]]
+) -> ModelCard:
+    """The card of one network, calibrated on scored images that it has not seen."""
+    calibration = fit_calibration(scored, logits)
     card = ModelCard(
         name=name,
         title="Cloud and shadow mask for any optical sensor",
@@ -148,8 +164,10 @@ def finish(work: Path, seed: int, out: Path, name: str) -> None:
         licence="Apache-2.0 (weights); the imagery they were trained on keeps its own licences, see training",
         parameters=1,
     )
-    card = export(net, card, out)
-    click.echo(f"{card.parameters} parameters, {calibration}")
+    shares = []
+    for sample, values in zip(scored, logits, strict=True):
+        shares.append(probabilities(fold_scores(values.copy(), card.calibration_for(sample.level)))[1:3].sum(axis=0))
+    return card.model_copy(update={"guarantees": fit_guarantees(scored, shares)})
 
 
 def out_of_fold(
@@ -160,8 +178,8 @@ def out_of_fold(
     logits: list[NDArray[np.float32]] = []
     for fold in range(FOLDS):
         net = network(work, f"fold{fold}", seed)
-        for sample in without(samples, fold):
-            if sample.split == "test":
+        for sample in samples:
+            if sample.split == f"fold{fold}":
                 chosen.append(sample)
                 logits.append(predict_sample(net, sample))
     return chosen, logits
