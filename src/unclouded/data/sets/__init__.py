@@ -69,8 +69,16 @@ def options(name: str) -> dict[str, Any]:
     Raises:
         InputError: there is no data set of that name.
     """
-    parameters = inspect.signature(get(name)).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.name != "root"}
+    out: dict[str, Any] = {}
+    for kind in get(name).__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        parameters = list(inspect.signature(kind).parameters.values())
+        passes_on = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        out |= {one.name: one.default for one in parameters if one.name != "root" and one.kind is not one.VAR_KEYWORD}
+        if not passes_on:
+            break
+    return out
 
 
 def open_set(name: str, root: str | Path, **chosen: Any) -> DataSet:

@@ -5,9 +5,11 @@ Sources: Aybar et al. 2022 and 2024 (see ``citation``) and the data cards of the
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -55,6 +57,7 @@ _SEQUENTIAL = (("train", 0.85), ("choose", 0.05), ("test", 0.10))
 """MSCloudCAM cuts the table sorted by name at rows 8,500 and 9,000 of 10,000."""
 _TEMPERATE = (23.5, 66.5)
 _JUNE = 6
+_DATE = re.compile(r"(?<!\d)20\d\d-?(0[1-9]|1[0-2])-?[0-3]\d(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -243,21 +246,23 @@ def check_decibel(sar: NDArray[np.float32], source: str | Path) -> None:
         )
 
 
-def place_tags(date: str, centroid: str) -> dict[str, float]:
+def place_tags(date: object, centroid: object) -> dict[str, float]:
     """Month, longitude and latitude, where they are given.
 
     Args:
-        date: anything that starts with YYYYMMDD or YYYY-MM-DD.
+        date: text with a date as YYYYMMDD or YYYY-MM-DD in it, or seconds since 1970.
         centroid: well-known text of a point, longitude first.
 
     >>> place_tags("20190612T101031_20190612T101033_T33UUB", "POINT (12.5 51.25)")
     {'month': 6.0, 'longitude': 12.5, 'latitude': 51.25}
     """
     out: dict[str, float] = {}
-    digits = date.replace("-", "")[:8]
-    if len(digits) == 8 and digits.isdecimal():
-        out["month"] = float(digits[4:6])
-    numbers = centroid.upper().replace("POINT", "").strip(" ()").split()
+    if isinstance(date, int | float):
+        date = datetime.fromtimestamp(date, UTC).isoformat()
+    found = _DATE.search(str(date))
+    if found:
+        out["month"] = float(found[1])
+    numbers = str(centroid).upper().replace("POINT", "").strip(" ()").split()
     if len(numbers) == 2:
         out["longitude"], out["latitude"] = float(numbers[0]), float(numbers[1])
     return out
