@@ -67,7 +67,6 @@ ASLEEP = "pixel_level_module.decoder.level_embed"
 """Has no gradient at the start: what transformers puts behind it begins with weights of zero."""
 
 SIDES = (64, 64)
-NOT_EXPORTED = {"mask2former-dinov2": "ONNX export has no antialiased bicubic resizing of position embeddings"}
 
 FIXED_BANDS = 13
 BANDS = 5
@@ -213,8 +212,6 @@ def test_bands_may_come_in_any_order_number_and_company(name):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", models.names())
 def test_onnx_equals_torch(name, tmp_path):
-    if name in NOT_EXPORTED:
-        pytest.skip(NOT_EXPORTED[name])
     net = build(name)
     given = inputs(net, n=1, sides=(64, 96))
     path = tmp_path / "graph.onnx"

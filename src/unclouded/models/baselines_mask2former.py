@@ -14,7 +14,7 @@ Source: Cheng et al., Mask2Former, CVPR 2022; Li et al., ViTDet, ECCV 2022; Oqua
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -35,9 +35,14 @@ class Mask2Former(nn.Module):
     Args:
         config: the library's configuration.
         stride: sides are extended to a multiple of this.
+
+    Attributes:
+        any_size: False: the library computes the places that its decoder looks at while it is traced, so that an ONNX
+            file takes images of one size.
     """
 
     front_end = "fixed"
+    any_size = False
 
     def __init__(self, config: Any, stride: int) -> None:
         super().__init__()
@@ -135,8 +140,6 @@ class Mask2FormerSwin(Mask2Former):
 class Mask2FormerDINOv2(Mask2Former):
     """Mask2Former on DINOv2-B/14 with four registers.
 
-    Has no ONNX form: its position embeddings are resized by an antialiased bicubic filter, which ONNX export lacks.
-
     Args:
         bands: input bands b.
         classes: number of classes k.
@@ -172,10 +175,45 @@ class Mask2FormerDINOv2(Mask2Former):
         level = self.net.model.pixel_level_module
         vision = transformers.Dinov2WithRegistersBackbone(dino)
         vision.embeddings.mask_token.requires_grad_(False)  # of DINOv2's own training only
+        vision.embeddings.interpolate_pos_encoding = MethodType(_positions, vision.embeddings)
         level.encoder = Pyramid(vision, width)
         level.decoder = type(level.decoder)(config, feature_channels=[width] * 4)
         with torch.no_grad():
             level.decoder.apply(self.net._init_weights)
+
+
+def _positions(embeddings: Any, tokens: Tensor, height: int, width: int) -> Tensor:
+    """Position embeddings (1, 1 + rows x cols, c) of an image of ``height`` x ``width`` pixels.
+
+    Stands in for the library's method, whose antialiased bicubic filter has no ONNX form.
+    """
+    learned = embeddings.position_embeddings
+    side = round(int(learned.shape[1] - 1) ** 0.5)  # traced sizes are tensors
+    down, right = embeddings.patch_embeddings.patch_size
+    rows, cols = int(height) // down, int(width) // right
+    grid = learned[0, 1:].reshape(side, side, -1).permute(2, 0, 1)  # c, side, side
+    grid = cubic_weights(side, rows).to(grid) @ grid @ cubic_weights(side, cols).to(grid).T  # c, rows, cols
+    return torch.cat([learned[:, :1], grid.flatten(1).T[None]], dim=1)
+
+
+def cubic_weights(size: int, target: int) -> Tensor:
+    """Weights (target, size) of the antialiased cubic filter that brings ``size`` pixels to ``target``, float64.
+
+    Source:
+        Keys, Cubic convolution interpolation, 1981, with a = -0.5; widened by size / target where pixels get fewer.
+
+    >>> x = torch.rand(1, 1, 9, 4, dtype=torch.float64)
+    >>> resized = F.interpolate(x, (5, 4), mode="bicubic", antialias=True)
+    >>> torch.allclose(cubic_weights(9, 5) @ x, resized)
+    True
+    """
+    step = size / target
+    place = torch.arange(size, dtype=torch.float64) + 0.5
+    centre = (torch.arange(target, dtype=torch.float64) + 0.5) * step
+    d = ((place - centre[:, None]) / max(step, 1.0)).abs()
+    near, far = (1.5 * d - 2.5) * d * d + 1.0, ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0
+    weights = torch.where(d < 1.0, near, torch.where(d < 2.0, far, torch.zeros_like(d)))
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 class Pyramid(nn.Module):

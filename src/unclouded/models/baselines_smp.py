@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from ..nn.context import PoolTo
 from ..nn.on_grid import on_grid
 from ..nn.timm_guard import import_smp
 from . import register
@@ -72,6 +73,7 @@ class SmpNetwork(nn.Module):
             )
         weights = "imagenet" if pretrained else None
         self.net = maker(encoder, encoder_weights=weights, in_channels=bands, classes=classes, **options)
+        _exportable(self.net)
 
     def forward(self, image: Tensor, descriptors: Tensor | None = None) -> Tensor:
         """Logits (n, k, h, w) of an image (n, b, h, w)."""
@@ -80,6 +82,15 @@ class SmpNetwork(nn.Module):
     def outputs(self, image: Tensor, descriptors: Tensor | None = None) -> dict[str, Tensor]:
         """The logits alone."""
         return {"logits": self(image)}
+
+
+def _exportable(net: nn.Module) -> None:
+    """Replace poolings to a grid of cells by their like that export to ONNX at any size of the map."""
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            side = child.output_size if isinstance(child, nn.AdaptiveAvgPool2d) else 1
+            if isinstance(side, int) and side > 1:
+                setattr(parent, name, PoolTo(side))
 
 
 def _maker(decoder: str, encoder: str) -> Callable[..., SmpNetwork]:
