@@ -76,6 +76,7 @@ BANDS = ({"name": "B02", "min_nm": 446, "max_nm": 542}, {"name": "B03", "min_nm"
         ({"classes": ()}, "do not tell cloud from clear"),
         ({"calibration": {"toa": {"bias": (1.0, 2.0)}}}, "2 biases for 7 classes"),
         ({"stride": 0}, "greater than 0"),
+        ({"tile": 100}, "no multiple of the stride 32"),
     ],
 )
 def test_cards_that_contradict_themselves_are_refused(changes: dict[str, object], told: str) -> None:

@@ -40,6 +40,23 @@ def test_folding_adds_the_probabilities_of_the_members(
     np.testing.assert_allclose(got.sum(axis=0), 1.0, atol=1e-5)
 
 
+@pytest.mark.parametrize("classes", [("clear", "thin", "thick", "shadow"), ("shadow", "clear", "thick", "thin")])
+def test_four_classes_come_out_in_the_order_of_the_mask(classes: tuple[str, ...]) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (4, 2, 3)).astype(np.float32)
+    known = dict(zip(classes, softmax64(logits), strict=True))
+    got = probabilities(fold(logits.copy(), Calibration(), classes))
+    np.testing.assert_allclose(got, [known[name] for name in ("clear", "thick", "thin", "shadow")], atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [("clear", "cloud"), ("cloud",)])
+def test_a_network_of_cloud_alone_finds_neither_thin_cloud_nor_shadow(classes: tuple[str, ...]) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (len(classes), 2, 3)).astype(np.float32)
+    odds = logits[-1] - (logits[0] if len(classes) == 2 else 0)
+    got = probabilities(fold(logits.copy(), Calibration(), classes))
+    np.testing.assert_allclose(got[1], 1 / (1 + np.exp(-odds)), atol=1e-6)
+    assert not got[2:].any()
+
+
 def test_no_data_takes_no_share() -> None:
     logits = np.zeros((7, 1, 1), np.float32)
     logits[6] = 50.0

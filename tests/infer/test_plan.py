@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from unclouded.classes import SEVEN
 from unclouded.errors import InputError, ModelError, RadiometryWarning
-from unclouded.infer.plan import Plan, coarser, make_plan, used_bands
-from unclouded.models.card import ModelCard
+from unclouded.infer.plan import Plan, coarser, fixed_bands, make_plan, used_bands
+from unclouded.models.card import BandInput, ModelCard, Scaling
 from unclouded.scene import Band, Radiometry, Scene
 from unclouded.sensors import bands_of
 
@@ -110,9 +112,82 @@ def test_percentiles_are_read_once_from_an_overview_and_only_when_wanted() -> No
             np.testing.assert_allclose(descriptors[0, 74:], [0.01, 0.1, 0.5, 0.9, 0.99], atol=2e-3)
 
 
-def test_other_classes_are_refused() -> None:
-    with pytest.raises(ModelError, match="clear, cloud"):
-        make_plan(scene(SENTINEL2), card(classes=("clear", "cloud")))
+FIVE = tuple(
+    BandInput(name=band.name, common_name=band.common_name, min_nm=band.min_nm, max_nm=band.max_nm)
+    for band in (SENTINEL2[row] for row in (12, 3, 8, 7, 1))
+)
+"""Inputs in an order of their own: B12, B04, B8A, B08, B02."""
+
+
+def fixed(**changes: Any) -> ModelCard:
+    return card(front_end="bands", bands=FIVE, classes=("clear", "thick", "thin", "shadow"), **changes)
+
+
+@given(st.permutations(range(13)))
+def test_fixed_bands_come_in_the_order_of_the_network(order: list[int]) -> None:
+    chosen = used_bands([SENTINEL2[row] for row in order], fixed())
+    assert [band.name for band in chosen] == ["B12", "B04", "B8A", "B08", "B02"]
+
+
+def test_fixed_bands_of_other_sensors_are_found_by_name_and_wavelength() -> None:
+    oli = bands_of("landsat-oli-c2-l1")
+    wanted = [one for one in FIVE if one.name != "B8A"]
+    names = [band.name for band in fixed_bands(oli, wanted)]
+    assert names == ["B7", "B4", "B5", "B2"]  # near infrared by its wavelength, not the panchromatic band
+    plain = [replace(band, common_name=None) for band in SENTINEL2]
+    assert [band.name for band in fixed_bands(plain, FIVE)] == ["B12", "B04", "B8A", "B08", "B02"]
+
+
+def test_no_band_serves_twice_and_what_is_missing_is_named() -> None:
+    oli = bands_of("landsat-oli-c2-l1")
+    with pytest.raises(ModelError) as caught:
+        make_plan(scene(oli, 30.0), fixed())
+    assert "B08 (763.5-904.5 nm)" in caught.value.found
+    assert "B8A" not in caught.value.found
+    assert caught.value.exit_code == 5
+    assert "B12, B04, B8A, B08, B02" in caught.value.expected
+
+
+def test_a_network_of_fixed_bands_gets_no_descriptors_but_a_scaling() -> None:
+    plan = make_plan(scene(SENTINEL2), fixed())
+    assert plan.descriptors() is None
+    assert plan.normaliser() is None
+    plan = make_plan(scene(SENTINEL2), fixed(scaling=Scaling(mode="divide-3000")))
+    np.testing.assert_allclose(plan.normaliser().apply(np.full((5, 1, 1), 0.6, np.float32)), 2.0, rtol=1e-6)
+    made = scene(SENTINEL2, shape=(3000, 9000))
+    plan = make_plan(made, fixed(scaling=Scaling(mode="percentile", scope="scene")))
+    normaliser = plan.normaliser()
+    np.testing.assert_allclose(normaliser.low, 0.01, atol=2e-3)
+    np.testing.assert_allclose(normaliser.high, 0.99, atol=2e-3)
+    read = {name for name, source in made.sources.items() if source.grids}  # type: ignore[attr-defined]
+    assert read == {"B12", "B04", "B8A", "B08", "B02"}
+
+
+def test_old_descriptors_of_sensei() -> None:
+    plan = make_plan(scene(SENTINEL2), card(front_end="senseiv1"))
+    descriptors = plan.descriptors()
+    assert descriptors.shape == (13, 3)
+    assert (np.diff(descriptors[:, 0]) >= 0).all()  # by wavelength
+
+
+def test_models_that_do_not_mask_are_refused() -> None:
+    removal = card(front_end="bands", task="removal", bands=FIVE, classes=())
+    with pytest.raises(ModelError, match="rebuilds what clouds hide"):
+        make_plan(scene(SENTINEL2), removal)
+
+
+def test_classes_that_a_network_does_not_know_are_told() -> None:
+    assert "does not know" not in warned(make_plan(scene(SENTINEL2), fixed()))
+    binary = warned(make_plan(scene(SENTINEL2), card(classes=("clear", "cloud"))))
+    assert "does not know thin cloud and cloud shadow" in binary
+    assert "All cloud counts as thick" in binary
+    assert "does not know thin cloud and cloud shadow" in warned(make_plan(scene(SENTINEL2), card(classes=("cloud",))))
+
+
+def test_other_sensors_than_the_networks_are_told() -> None:
+    assert make_plan(scene(SENTINEL2), fixed(sensors=("sentinel2-l1c",))).warnings == ()
+    text = warned(make_plan(scene(SENTINEL2), fixed(sensors=("sentinel2-l2a",))))
+    assert "made for sentinel2-l2a, and this is a scene of sentinel2-l1c" in text
 
 
 def warned(plan: Plan) -> str:

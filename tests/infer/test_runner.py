@@ -120,6 +120,9 @@ def test_networks_with_other_inputs_or_outputs(make_model: Callable[..., Path], 
     assert "10 where 79" in refused(make_model("senseiv2", onnx.load(str(tiny / "tiny.onnx")),
                                                front_end="senseiv2", percentiles=True)).found  # fmt: skip
     assert "7 where 2" in refused(make_model("binary", classes=("clear", "cloud"))).found
+    bands = ({"name": "B02", "min_nm": 446, "max_nm": 542}, {"name": "B03", "min_nm": 537, "max_nm": 582})
+    graph = onnx.load(str(tiny / "tiny.onnx"))
+    assert "descriptors" in refused(make_model("fixed", graph, front_end="bands", bands=bands)).found
     renamed = onnx.load(str(tiny / "tiny.onnx"))
     renamed.graph.input[0].name = "x"
     renamed.graph.node[0].input[1] = "x"

@@ -18,7 +18,18 @@ def axes(draw: st.DrawFn, most: int = 900) -> tuple[Axis, int]:
     stride = draw(STRIDES)
     halo = stride * draw(st.integers(0, 4))
     tile = 2 * halo + stride * draw(st.integers(1, 12))
-    return axis(draw(st.integers(1, most)), tile, halo, stride), stride
+    return axis(draw(st.integers(1, most)), tile, halo, stride, exact=draw(st.booleans())), stride
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 20), st.integers(0, 4))
+def test_exact_tiles_all_have_the_length_asked_for(size: int, tiles: int, halos: int) -> None:
+    tile = 64 * halos + 32 * tiles
+    cut = axis(size, tile, 32 * halos, exact=True)
+    assert {cut.length(index) for index in range(len(cut.starts))} == {tile}
+    assert cut.starts[0] == axis(size, tile, 32 * halos).starts[0]
+    if len(cut.starts) > 1:  # no tile more than needed
+        assert cut.stop - (tile - 64 * halos) < size + min(32, 32 * halos) + 32
 
 
 @settings(max_examples=100, deadline=None)

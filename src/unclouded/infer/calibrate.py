@@ -1,17 +1,18 @@
 """From logits to calibrated probabilities, and how good their calibration is. Numpy only.
 
 Shapes
-    k  the network's seven classes        c  the four output classes        y, x  pixels        n  pixels in a list
+    k  the network's classes        c  the four output classes        y, x  pixels        n  pixels in a list
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..classes import CLASSES, FOUR_FROM_SEVEN, SEVEN
+from ..classes import CLASSES, SEVEN, members
 from ..errors import InputError
 from ..models.card import Calibration
 
@@ -19,16 +20,24 @@ _LOG_TEMPERATURE = (-3.0, 3.0)
 """Natural logarithms of the lowest and highest temperature that a fit may give: about 0.05 to 20."""
 
 
-def fold(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
-    """Calibrated scores of the four output classes from the logits of the seven.
+_ABSENT = np.float32(-1e4)
+"""Score of an output class that the network does not know; finite, so that it can be interpolated."""
+
+
+def fold(
+    logits: NDArray[np.float32], calibration: Calibration, classes: Sequence[str] = SEVEN
+) -> NDArray[np.float32]:
+    """Calibrated scores of the four output classes from the logits of the network's.
 
     The probability of an output class is the sum over its members, after ``logits / temperature + bias``. The class
     'no data' is dropped: missing pixels are known, not predicted. Scores are unnormalised log-probabilities, so that
     they can be interpolated; :func:`probabilities` makes them add up to 1.
 
     Args:
-        logits: (k, y, x) float32 in the order of :data:`unclouded.classes.SEVEN`; overwritten.
+        logits: (k, y, x) float32 in the order of ``classes``; overwritten. Those of the single class ``cloud`` are
+            log-odds.
         calibration: temperature and class biases.
+        classes: the network's classes, names of :data:`unclouded.classes.OUTPUT_OF`.
 
     Returns:
         (c, y, x) float32.
@@ -36,7 +45,10 @@ def fold(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.fl
     >>> scores = fold(np.zeros((7, 1, 1), np.float32), Calibration())
     >>> probabilities(scores)[:, 0, 0].round(3)
     array([0.5  , 0.167, 0.167, 0.167], dtype=float32)
+    >>> probabilities(fold(np.float32([[[1.0986123]]]), Calibration(), ["cloud"]))[:, 0, 0].round(3)
+    array([0.25, 0.75, 0.  , 0.  ], dtype=float32)
     """
+    groups = members(classes)
     out = np.empty((len(CLASSES), *logits.shape[1:]), np.float32)
     gain = np.float32(1.0 / calibration.temperature)
     for row in range(logits.shape[1]):  # a row of seven planes stays in the cache
@@ -45,11 +57,13 @@ def fold(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.fl
         for index, bias in enumerate(calibration.bias):
             if bias:
                 line[index] += np.float32(bias)
-        for index, members in enumerate(FOUR_FROM_SEVEN):
-            if len(members) == 1:
-                out[index, row] = line[members[0]]
+        for index, group in enumerate(groups):
+            if len(group) > 1:
+                out[index, row] = _log_sum_exp(line[list(group)])
             else:
-                out[index, row] = _log_sum_exp(line[list(members)])
+                out[index, row] = line[group[0]] if group else _ABSENT
+    if len(classes) == 1:  # log-odds: clear has the score 0
+        out[0] = 0.0
     return out
 
 
@@ -106,7 +120,9 @@ def entropy(probability: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.clip(total, 0.0, 1.0) + 0.0  # no negative zero
 
 
-def fit_temperature(logits: NDArray[np.floating], sets: NDArray[np.bool_], fitted_on: str = "") -> Calibration:
+def fit_temperature(
+    logits: NDArray[np.floating], sets: NDArray[np.bool_], fitted_on: str = "", classes: Sequence[str] = SEVEN
+) -> Calibration:
     """The temperature under which blended logits explain the labels best.
 
     Args:
@@ -114,6 +130,7 @@ def fit_temperature(logits: NDArray[np.floating], sets: NDArray[np.bool_], fitte
         sets: (k, n), True for each class that the label leaves possible; a certain label has one. Pixels with no
             possible class, or with all, say nothing and are left out.
         fitted_on: what the data are, for the card.
+        classes: the network's classes, two or more.
 
     Returns:
         Calibration with the temperature that minimises the mean of ``-log(sum of the possible classes'
@@ -128,10 +145,10 @@ def fit_temperature(logits: NDArray[np.floating], sets: NDArray[np.bool_], fitte
     """
     logits = np.asarray(logits, np.float64)
     sets = np.asarray(sets, bool)
-    if logits.shape != sets.shape or logits.ndim != 2 or logits.shape[0] != len(SEVEN):
+    if logits.shape != sets.shape or logits.ndim != 2 or logits.shape[0] != len(classes):
         raise InputError(
             f"Logits have the shape {logits.shape}, label sets {sets.shape}.",
-            expected=f"Both are ({len(SEVEN)}, n).",
+            expected=f"Both are ({len(classes)}, n).",
             remedy="Flatten the pixels and put the classes first.",
         )
     judged = sets.any(axis=0) & ~sets.all(axis=0)
@@ -150,8 +167,8 @@ def fit_temperature(logits: NDArray[np.floating], sets: NDArray[np.bool_], fitte
 
     temperature = float(np.exp(_golden_section(loss, *_LOG_TEMPERATURE)))
     fitted = Calibration(temperature=temperature, fitted_on=fitted_on)
-    four = probabilities(fold(logits[:, None].astype(np.float32), fitted))[:, 0]
-    groups = np.stack([sets[list(members)].any(axis=0) for members in FOUR_FROM_SEVEN])
+    four = probabilities(fold(logits[:, None].astype(np.float32), fitted, classes))[:, 0]
+    groups = np.stack([sets[list(group)].any(axis=0) for group in members(classes)])
     return fitted.model_copy(update={"expected_calibration_error": expected_calibration_error(four, groups)})
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..models.card import ModelCard
-from .runner import descriptor_length, read_weights
+from .runner import descriptor_length, read_weights, result_name, second_input
 
 try:  # onnxruntime exports its exceptions nowhere else
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
@@ -56,20 +56,28 @@ class OnnxRunner:
         self._run_options = onnxruntime.RunOptions()
         self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
-    def run(self, image: NDArray[np.float32], descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of a batch, see :class:`unclouded.infer.runner.Runner`."""
-        feed = {"image": np.ascontiguousarray(image), "descriptors": np.ascontiguousarray(descriptors)}
-        logits: NDArray[np.float32] = self._session.run(["logits"], feed, self._run_options)[0]
-        return logits
+    def run(self, image: NDArray[np.float32], second: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """The network's result for a batch, see :class:`unclouded.infer.runner.Runner`."""
+        feed = {"image": np.ascontiguousarray(image)}
+        name = second_input(self.card)
+        if name is not None and second is not None:
+            feed[name] = np.ascontiguousarray(second)
+        out: NDArray[np.float32] = self._session.run([result_name(self.card)], feed, self._run_options)[0]
+        return out
 
     def _check(self, weights: Path) -> None:
-        """Compare inputs and output with what the masking loop will give and take."""
-        length, classes = descriptor_length(self.card), len(self.card.classes)
-        wanted = {
-            "image": ("tensor(float)", 4, {}),
-            "descriptors": ("tensor(float)", 3, {2: length}),
-            "logits": ("tensor(float)", 4, {1: classes}),
+        """Compare inputs and output with what the caller will give and take."""
+        card = self.card
+        side = {} if card.tile is None else {2: card.tile, 3: card.tile}
+        fixed = {1: len(card.bands)} if card.bands else {}
+        wanted: dict[str, tuple[str, int, dict[int, int]]] = {
+            "image": ("tensor(float)", 4, fixed | side),
+            result_name(card): ("tensor(float)", 4, {1: len(card.classes) or len(card.bands)} | side),
         }
+        if second_input(card) == "descriptors":
+            wanted["descriptors"] = ("tensor(float)", 3, {2: descriptor_length(card)})
+        elif second_input(card) == "sar":
+            wanted["sar"] = ("tensor(float)", 4, {1: len(card.sar)} | side)
         nodes = {node.name: node for node in (*self._session.get_inputs(), *self._session.get_outputs())}
         problem = ""
         if nodes.keys() != wanted.keys():
@@ -84,10 +92,17 @@ class OnnxRunner:
         if problem:
             raise ModelError(
                 f"The network {weights} {problem}.",
-                expected=f"Its inputs are image (n, b, h, w) and descriptors (n, b, {length}), its output is logits"
-                f" (n, {classes}, h, w), all float32.",
+                expected=f"By its card its inputs and output are {', '.join(wanted)}, all float32: {_shapes(wanted)}.",
                 remedy="Export it with unclouded.train.export.export, which checks this.",
             )
+
+
+def _shapes(wanted: dict[str, tuple[str, int, dict[int, int]]]) -> str:
+    """Shapes as text, e.g. ``image (?, 13, ?, ?)``."""
+    rows = []
+    for name, (_, dimensions, sizes) in wanted.items():
+        rows.append(f"{name} ({', '.join(str(sizes.get(axis, '?')) for axis in range(dimensions))})")
+    return ", ".join(rows)
 
 
 def _first_line(err: Exception) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..classes import CLASSES, NO_DATA
+from ..normalise import Normaliser
 from ..resample import Line, bilinear, block_mean, nearest
 from .calibrate import decide, fold, probabilities
 from .plan import Plan
@@ -76,7 +77,7 @@ def model_rows(
     Args:
         plan: bands and grids, see :func:`unclouded.infer.plan.make_plan`.
         runner: the network.
-        tile, halo: see :func:`unclouded.infer.tiling.axis`.
+        tile, halo: see :func:`unclouded.infer.tiling.axis`; a card with a ``tile`` of its own overrides the first.
         prefetch: read the next rows in a second thread while the network works.
         progress: called after each tile.
 
@@ -86,9 +87,11 @@ def model_rows(
     Raises:
         InputError: the scene cannot be read, or the halo leaves nothing of the tiles.
     """
-    stride = plan.card.stride
-    rows, cols = (axis(int(size), tile, halo, stride) for size in plan.model_grid.shape)
-    descriptors = plan.descriptors()[np.newaxis]
+    stride, only = plan.card.stride, plan.card.tile
+    shape = (int(size) for size in plan.model_grid.shape)
+    rows, cols = (axis(size, only or tile, halo, stride, exact=only is not None) for size in shape)
+    descriptors = plan.descriptors()
+    second = None if descriptors is None else descriptors[np.newaxis]
     calibration = plan.card.calibration_for(plan.scene.level)
     blender = RowBlender(len(plan.card.classes), rows, cols)
     total = len(rows.starts) * len(cols.starts)
@@ -97,11 +100,11 @@ def model_rows(
             for j in range(len(cols.starts)):
                 image, empty = window.tile(rows.pixels(i), cols.pixels(j))
                 if not empty:  # without any data there is nothing to predict
-                    blender.add(i, j, runner.run(image[np.newaxis], descriptors)[0])
+                    blender.add(i, j, runner.run(image[np.newaxis], second)[0])
                 if progress is not None:
                     progress((i * len(cols.starts) + j + 1) / total)
             first, logits = blender.release(i)
-            scores = fold(logits, calibration)
+            scores = fold(logits, calibration, plan.card.classes)
             yield ModelRows(first, scores, window.missing(first, first + scores.shape[1]))
 
 
@@ -288,10 +291,11 @@ def _windows(plan: Plan, rows: Axis, prefetch: bool) -> Iterator[Iterator[_Windo
     firsts = np.minimum.accumulate([first for first, _ in spans][::-1])[::-1].tolist()
     limits = [(firsts[0] if i == 0 else max(ends[:i]), end) for i, end in enumerate(ends)]
     names = [band.name for band in plan.bands]
+    normaliser = plan.normaliser()
 
     def read(number: int) -> _Block:
         first, end = limits[number]
-        return _read(plan, names, first, max(first, end))
+        return _read(plan, names, normaliser, first, max(first, end))
 
     pool = ThreadPoolExecutor(1, "unclouded-ahead") if prefetch else None
 
@@ -315,12 +319,14 @@ def _windows(plan: Plan, rows: Axis, prefetch: bool) -> Iterator[Iterator[_Windo
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(plan: Plan, names: list[str], first: int, end: int) -> _Block:
+def _read(plan: Plan, names: list[str], normaliser: Normaliser | None, first: int, end: int) -> _Block:
     grid = plan.model_grid
     if first == end:
         empty = np.empty((len(names), 0, grid.shape.x), np.float32)
         return _Block(first, empty, np.empty((0, grid.shape.x), bool))
     image = plan.scene.read(grid[first:end, :], names)
+    if normaliser is not None:
+        image = normaliser.apply(image)
     missing = np.zeros(image.shape[1:], bool)
     for plane in image:
         gone = ~np.isfinite(plane)

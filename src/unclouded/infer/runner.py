@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..descriptors import DESCRIPTOR_LENGTH, PERCENTILES, SLOTS
+from ..descriptors import DESCRIPTOR_LENGTH, PERCENTILES, SLOTS, V1_DESCRIPTOR_LENGTH
 from ..errors import ModelError
 from ..models.card import ModelCard
 
@@ -35,15 +35,17 @@ class Runner(Protocol):
     card: ModelCard
     sha256: str
 
-    def run(self, image: NDArray[np.float32], descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of a batch.
+    def run(self, image: NDArray[np.float32], second: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """The network's result for a batch.
 
         Args:
-            image: reflectance, (n, b, h, w) float32, 0 where missing; h and w are multiples of the card's stride.
-            descriptors: (n, b, d) float32, see :mod:`unclouded.descriptors`.
+            image: reflectance, scaled as the card says, (n, b, h, w) float32, 0 where missing; h and w are multiples
+                of the card's stride, or its ``tile``.
+            second: what :func:`second_input` names: descriptors (n, b, d) float32, see :mod:`unclouded.descriptors`,
+                or radar images (n, s, h, w) float32 in 0..1; None where it names nothing.
 
         Returns:
-            (n, k, h, w) float32, free to be overwritten.
+            Logits (n, k, h, w) float32, free to be overwritten; of a removal network the image (n, b, h, w).
         """
         ...
 
@@ -142,10 +144,22 @@ def cores() -> int:
 
 
 def descriptor_length(card: ModelCard) -> int:
-    """Columns of the descriptors that the card's network takes."""
-    if card.front_end == "slots":
-        return len(SLOTS)
-    return DESCRIPTOR_LENGTH + (len(PERCENTILES) if card.percentiles else 0)
+    """Columns of the descriptors that the card's network takes; 0 where it takes none."""
+    if card.front_end == "senseiv2":
+        return DESCRIPTOR_LENGTH + (len(PERCENTILES) if card.percentiles else 0)
+    return {"slots": len(SLOTS), "senseiv1": V1_DESCRIPTOR_LENGTH, "bands": 0}[card.front_end]
+
+
+def second_input(card: ModelCard) -> str | None:
+    """What the network takes beside the image: ``descriptors``, ``sar`` or nothing."""
+    if card.front_end != "bands":
+        return "descriptors"
+    return "sar" if card.sar else None
+
+
+def result_name(card: ModelCard) -> str:
+    """What the network returns: ``logits``, or for removal the ``restored`` image."""
+    return "restored" if card.task == "removal" else "logits"
 
 
 def read_weights(path: Path, card: ModelCard) -> tuple[bytes, str]:

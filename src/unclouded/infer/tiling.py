@@ -85,7 +85,7 @@ class Axis:
         return np.clip((position - seam) / np.float32(0.5 * self.halo) + np.float32(0.5), 0.0, 1.0)
 
 
-def axis(size: int, tile: int, halo: int, stride: int = 32) -> Axis:
+def axis(size: int, tile: int, halo: int, stride: int = 32, exact: bool = False) -> Axis:
     """Cut one axis into tiles of about equal length.
 
     Args:
@@ -93,6 +93,7 @@ def axis(size: int, tile: int, halo: int, stride: int = 32) -> Axis:
         tile: longest tile, halo included; rounded down to a multiple of ``stride``.
         halo: pixels at each side of a tile that belong to its neighbours; rounded up to a multiple of ``stride``.
         stride: lengths and starts of all tiles are multiples of this.
+        exact: every tile has the length ``tile``, the last one too: the surroundings are reflected as far as needed.
 
     Raises:
         InputError: the scene is empty, or the halo leaves nothing of the tile.
@@ -119,8 +120,13 @@ def axis(size: int, tile: int, halo: int, stride: int = 32) -> Axis:
         )
     padded = _up(margin + size + margin, stride)
     if padded <= tile:
-        return Axis(size, (-margin,), padded - margin, padded, halo)
+        length = tile if exact else padded
+        return Axis(size, (-margin,), length - margin, length, halo)
     count = -(-(padded - 2 * halo) // (tile - 2 * halo))
+    if exact:
+        core = tile - 2 * halo
+        starts = tuple(index * core - margin for index in range(count))
+        return Axis(size, starts, starts[-1] + tile, tile, halo)
     core = _up(-(-(padded - 2 * halo) // count), stride)
     starts = tuple(index * core - margin for index in range(count))
     return Axis(size, starts, padded - margin, core + 2 * halo, halo)

@@ -50,20 +50,13 @@ class TorchRunner:
             ) from err
         self._network = network.eval().to(self._device)
 
-    def run(self, image: NDArray[np.float32], descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of a batch, see :class:`unclouded.infer.runner.Runner`."""
+    def run(self, image: NDArray[np.float32], second: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """The network's result for a batch, see :class:`unclouded.infer.runner.Runner`."""
         import torch
 
         if self._device.type == "cpu" and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
+        given = [torch.from_numpy(np.ascontiguousarray(part)) for part in (image, second) if part is not None]
         with torch.inference_mode():
-            logits: NDArray[np.float32] = (
-                self._network(
-                    torch.from_numpy(np.ascontiguousarray(image)).to(self._device),
-                    torch.from_numpy(np.ascontiguousarray(descriptors)).to(self._device),
-                )
-                .float()
-                .cpu()
-                .numpy()
-            )
-        return logits
+            out: NDArray[np.float32] = self._network(*(part.to(self._device) for part in given)).float().cpu().numpy()
+        return out
