@@ -247,7 +247,7 @@ class CloudSen12Plus(CloudSen12Base):
             row, codes = fake_row(number, split, kind), fake_padded_codes(kind, rng)
             for level in ("l1c", "l2a"):
                 image = fake_image(14 if level == "l2a" else 13, codes, kind)
-                stored = {f"s2{level}": image, "target": codes[None]}
+                stored: dict[str, NDArray[Any]] = {f"s2{level}": image, "target": codes[None]}
                 files[level].append((row, fake_sample(stored)))
             extra = {"vv": -9.5, "vh": -16.0, "angle": 38.0, "elevation": 320.0}
             planes = {name: np.full((1, *codes.shape), value, np.float32) for name, value in extra.items()}
