@@ -115,7 +115,7 @@ def windows(size: tuple[int, int], patch: int, stride: int, edge: str = "drop") 
             yield Window(row, col, min(patch, size[0]), min(patch, size[1]))
 
 
-def read_window(path: Path, window: Window, **checks: Any) -> NDArray[Any]:
+def read_window(path: str | Path, window: Window, **checks: Any) -> NDArray[Any]:
     """Part of a raster, (band, y, x); ``checks`` as of :func:`unclouded.data.tiff.read_tiff`.
 
     Raises:
