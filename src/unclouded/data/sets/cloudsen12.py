@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ..tiff import read_tiff, write_tiff
 from . import register
+from ._cloudsen12 import HIGH, SCRIBBLE, SIDE, CloudSen12Base, Stored, check_decibel, place_tags
 from .base import Record
-from .cloudsen12_common import HIGH, SCRIBBLE, SIDE, CloudSen12Base, Stored, check_decibel, place_tags
 
 _IMAGE = {"l1c": "S2L1C.tif", "l2a": "S2L2A.tif"}
 _LAYERS = {"l1c": 13, "l2a": 17}

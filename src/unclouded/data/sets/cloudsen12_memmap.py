@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from . import register
+from ._cloudsen12 import SIDE, STORED_SIDE, CloudSen12Base, Stored, bands, check_decibel, place_tags
 from .base import Record
 from .cloudsen12 import fake_codes, fake_counts
-from .cloudsen12_common import SIDE, STORED_SIDE, CloudSen12Base, Stored, bands, check_decibel, place_tags
 
 _PARTS = {"train": "train", "val": "choose", "test": "test"}
 _GROUPS = ("cloudfree", "almostclear", "lowcloudy", "midcloudy", "cloudy")

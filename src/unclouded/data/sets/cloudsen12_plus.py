@@ -33,9 +33,9 @@ from ..containers import (
 )
 from ..tiff import UTM33, read_tiff
 from . import register
+from ._cloudsen12 import NO_LABEL, CloudSen12Base, Stored, check_decibel, choose, place_tags
 from .base import Record
 from .cloudsen12 import fake_codes, fake_counts
-from .cloudsen12_common import NO_LABEL, CloudSen12Base, Stored, check_decibel, choose, place_tags
 
 _LOG = logging.getLogger("unclouded")
 

@@ -12,7 +12,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -48,7 +48,7 @@ class S2Catalogue(DataSet):
     homepage = "https://zenodo.org/record/4172871"
     obtain = "Get subscenes.zip, masks.zip and classification_tags.csv from zenodo.org/record/4172871 and unpack them."
     sensors = ("sentinel2-l1c",)
-    labels = {0: lab.CLEAR, 1: lab.CLOUD, 2: lab.SHADOW}
+    labels: ClassVar[Mapping[int, int]] = {0: lab.CLEAR, 1: lab.CLOUD, 2: lab.SHADOW}
     schemes = ("random", "sensei-v1")
 
     @classmethod

@@ -19,8 +19,8 @@ from ...errors import InputError
 from ..sample import Sample
 from ..tiff import read_tiff, write_tiff
 from . import register
+from ._cloudsen12 import check_decibel
 from .base import DataSet, Pair, Record
-from .cloudsen12_common import check_decibel
 
 SIDE = 256
 _SEASONS = {"spring": "ROIs1158", "summer": "ROIs1868", "fall": "ROIs1970", "winter": "ROIs2017"}
