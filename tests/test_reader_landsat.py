@@ -127,8 +127,14 @@ def test_surface_reflectance_of_collection_1(tmp_path: Path) -> None:
 
 
 def test_the_user_may_overrule(tmp_path: Path) -> None:
-    record = open_scene(make_landsat(tmp_path), scale=1e-4, offset=-0.05, bands=["B2"]).radiometry["B2"]
-    assert (record.scale, record.offset, record.source) == (1e-4, -0.05, "user")
+    product = make_landsat(tmp_path)
+    record = open_scene(product, scale=1e-4, offset=-0.05, bands=["B2"]).radiometry["B2"]
+    assert (record.scale, record.offset, record.nodata, record.source) == (1e-4, -0.05, 0, "user")
+    text = product / f"{NAME}_MTL.txt"
+    text.write_text(re.sub("SUN_ELEVATION = .*\n", "", text.read_text()))
+    with pytest.raises(RadiometryError, match="--scale"):
+        open_scene(product, bands=["B2"])
+    assert open_scene(product, scale=1e-4, offset=-0.05, bands=["B2"]).radiometry["B2"] == record
 
 
 # damage -------------------------------------------------------------------------------------------------------------

@@ -77,15 +77,22 @@ class Request:
                 "No bands are named.", expected="At least one band is needed.", remedy="Pass --bands red=1,green=2."
             )
 
-    def radiometry(self, known: Radiometry | None) -> Radiometry | None:
+    def radiometry(self, known: Radiometry | None, nodata: float | None = None) -> Radiometry | None:
         """What the product says, with what the caller says over it; None where the scale stays unknown.
+
+        Args:
+            known: as the product says it, or None.
+            nodata: stored value of missing pixels where nothing else is known of the product.
 
         Raises:
             RadiometryError: only one of scale and offset is given where both are needed.
         """
         from ..scene import Radiometry
 
-        nodata = self.nodata if self.nodata is not None else (known.nodata if known else None)
+        if known is not None:
+            nodata = known.nodata
+        if self.nodata is not None:
+            nodata = self.nodata
         if self.scale is None and self.offset is None:
             if known is None or nodata == known.nodata:
                 return known

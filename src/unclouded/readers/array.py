@@ -52,7 +52,8 @@ class ArrayReader(Reader):
         sources: dict[str, Any] = {}
         radiometry: dict[str, Radiometry] = {}
         for band, plane in zip(resolved, planes.values(), strict=True):
-            record = request.radiometry(_known(plane, source, sensor, band))
+            nodata = _nodata(plane, source, sensor)
+            record = request.radiometry(_known(plane, source, sensor, band, nodata), nodata)
             if record is None:
                 raise unknown_scale(f"The array's band '{band.name}'", plane.dtype)
             held = ArrayBand.of(plane.data, geobox.affine, f"array '{band.name}'")
@@ -199,7 +200,8 @@ def _crs(source: Any, plane: Any, axes: tuple[str, str]) -> str | None:
     return "EPSG:4326" if axes in (("latitude", "longitude"), ("lat", "lon")) else None
 
 
-def _known(plane: Any, source: Any, sensor: sensors.Sensor | None, band: Band) -> Radiometry | None:
+def _nodata(plane: Any, source: Any, sensor: sensors.Sensor | None) -> float | None:
+    """Stored value of missing pixels, by the array's attributes or the sensor."""
     attrs = {**source.attrs, **plane.attrs}
     nodata = next((attrs[key] for key in ("_FillValue", "nodata", "missing_value") if key in attrs), None)
     integer = np.dtype(plane.dtype).kind in "ui"
@@ -207,12 +209,18 @@ def _known(plane: Any, source: Any, sensor: sensors.Sensor | None, band: Band) -
         nodata = plane.encoding.get("_FillValue")
     if nodata is None and sensor is not None and integer:
         nodata = sensor.nodata
-    nodata = None if nodata is None else float(np.ravel(nodata)[0])
+    return None if nodata is None else float(np.ravel(nodata)[0])
+
+
+def _known(
+    plane: Any, source: Any, sensor: sensors.Sensor | None, band: Band, nodata: float | None
+) -> Radiometry | None:
+    attrs = {**source.attrs, **plane.attrs}
     if "scale_factor" in attrs or "add_offset" in attrs:
         return Radiometry(
             float(attrs.get("scale_factor", 1.0)), float(attrs.get("add_offset", 0.0)), nodata, "array"
         )
-    if not integer:
+    if np.dtype(plane.dtype).kind not in "ui":
         return Radiometry(1.0, 0.0, nodata, "dtype-float")
     own = sensor.find(band.name) if sensor is not None else None
     if sensor is not None and sensor.scale is not None and sensor.offset is not None:

@@ -80,8 +80,12 @@ class LandsatReader(Reader):
         for name in names:
             known = sensor.find(name)
             assert known is not None
-            record, thermal = product.radiometry(known, sensor)
-            own = request.radiometry(record)
+            thermal = None
+            if request.scale is not None and request.offset is not None:
+                own = request.radiometry(None, sensor.nodata if known.nodata is None else known.nodata)
+            else:
+                record, thermal = product.radiometry(known, sensor)
+                own = request.radiometry(record)
             assert own is not None
             raster, header = RasterBand.open(
                 files.gdal(images[name]),

@@ -25,6 +25,9 @@ _TILE_METADATA = re.compile(r"^(?:MTD_TL|.*_MTD_L\w+_TL_\w*|metadata)\.xml$", re
 _INSIDE = re.compile(r"^(?:GRANULE|IMG_DATA|R(?:10|20|60)m)$", re.IGNORECASE)
 _TIME = re.compile(r"(?<!\d)(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})(?!\d)")
 _TILE = re.compile(r"(?:^|_)(T\d{2}[A-Z]{3})(?:_|\b)")
+_JP2 = b"\x00\x00\x00\x0cjP  "
+"""Signature that a JPEG 2000 file begins with. Some tools write other formats under the products' names."""
+
 _EOC = b"\xff\xd9"
 """Marker that ends a complete JPEG 2000 stream."""
 
@@ -84,7 +87,7 @@ class SafeReader(Reader):
             if local is not None:
                 _check_complete(local)
             raster, header = RasterBand.open(product.files.gdal(file), formats=PRODUCT_FORMATS)
-            record = request.radiometry(_from_product(metadata, name))
+            record = request.radiometry(_from_product(metadata, name), sensor.nodata)
             if record is None:
                 raise _no_metadata(source)
             sources[name], headers[name], radiometry[name] = raster, header, record
@@ -285,6 +288,7 @@ def _check_complete(path: Path) -> None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
+            start = file.read(len(_JP2))
             file.seek(max(size - 2, 0))
             end = file.read(2)
     except OSError as err:
@@ -293,7 +297,7 @@ def _check_complete(path: Path) -> None:
             expected="A band image in JPEG 2000.",
             remedy="Check the file's permissions.",
         ) from err
-    if end != _EOC:
+    if size == 0 or (_JP2.startswith(start) and end != _EOC):
         raise InputError(
             f"{path} is {'empty' if size == 0 else 'cut short'} ({size} bytes).",
             expected="A complete JPEG 2000 file ends with its end-of-codestream marker.",
