@@ -49,13 +49,18 @@ def counts(
 
 
 def grid(pixel_m: float, *, aside_m: float = 0.0) -> dict[str, object]:
-    """Reference system and transform of a made-up raster; ``aside_m`` moves its corner right and down."""
-    return {"crs": CRS, "transform": Affine(pixel_m, 0, 4e5 + aside_m, 0, -pixel_m, 5.8e6 - aside_m)}
+    """Profile of a made-up raster with a reference system; ``aside_m`` moves its corner right and down."""
+    place = Affine(pixel_m, 0, 4e5 + aside_m, 0, -pixel_m, 5.8e6 - aside_m)
+    return {"crs": CRS, "transform": place, "compress": None}
+
+
+NOWHERE = {"crs": None, "transform": None, "compress": None}
+"""Profile of a made-up raster without a reference system."""
 
 
 def write_envi(path: Path, label: NDArray[np.uint8]) -> None:
     """A label raster of 30 m as ``.img`` with its ``.hdr``."""
-    write_tiff(path, label, **{**grid(30.0), "driver": "ENVI", "compress": None})
+    write_tiff(path, label, driver="ENVI", **grid(30.0))
 
 
 def write_oli_metadata(path: Path, scene: str, *, sun_elevation: float = 50.0, cloud: float = 40.0) -> None:

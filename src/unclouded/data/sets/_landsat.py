@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from ... import sensors
 from ...errors import InputError, RadiometryError
-from ...raster import RasterBand, header
+from ...raster import Header, RasterBand
 from ...readers.files import Files
 from ...readers.landsat import Calibration, calibration
 from ...readers.mtl import number, read_mtl
 from ...scene import Band, Radiometry
 from .. import labels as lab
 from ..sample import Sample
-from ._scenes import SceneSet, codes_in, read_window
+from ._scenes import SceneSet, codes_in, head, read_window, stamp
 from .base import Record, Window
 
 CCA = {0: lab.MISSING, 64: lab.SHADOW, 128: lab.CLEAR, 192: lab.THIN, 255: lab.THICK}
@@ -89,7 +89,7 @@ class LandsatSet(SceneSet):
         """
         if "image" in record.files:
             path = record.files["image"]
-            found = header(str(path))
+            found = head(path)
             if found.count != len(self.stacked):
                 raise InputError(
                     f"{path} has {found.count} bands.",
@@ -126,7 +126,7 @@ class LandsatSet(SceneSet):
             InputError: they differ by more.
         """
         mask = super().size(record)
-        bands = header(str(self.grid_band(record))).shape
+        bands = head(self.grid_band(record)).shape
         if max(abs(mask[0] - bands[0]), abs(mask[1] - bands[1])) > 1:
             raise InputError(
                 f"The labels of {record.name} have {mask[0]} x {mask[1]} pixels, its bands {bands[0]} x {bands[1]}.",
@@ -147,18 +147,19 @@ class LandsatSet(SceneSet):
                 expected="Reflectance is counted from the *_MTL.txt of the scene.",
                 remedy="Put the scene's *_MTL.txt beside its image, or take the stored numbers with level='counts'.",
             )
-        return _calibration(record.files["mtl"], tuple(band.name for band in self.bands), self.thermal)
+        metadata = record.files["mtl"]
+        return _calibration(metadata, stamp(metadata), tuple(band.name for band in self.bands), self.thermal)
 
     def read(self, record: Record) -> Sample:
         """Read one scene, or a window of it."""
         part = self.window(record)
         rows, cols = slice(part.row, part.row + part.height), slice(part.col, part.col + part.width)
-        grid = header(str(self.grid_band(record))).geobox()[rows, cols]
+        grid = head(self.grid_band(record)).geobox()[rows, cols]
         factors = self.calibrations(record)
         image = np.empty((len(self.bands), part.height, part.width), np.float32)
         for row, (name, (path, index)) in enumerate(self.planes(record).items()):
             record_of_band, constants = factors[name]
-            raster, found = RasterBand.open(str(path), index, thermal=constants)
+            raster, found = _open(path, index, constants, stamp(path))
             if found.dtypes[index - 1] not in self.stored:
                 raise InputError(
                     f"{path} holds numbers of the type {found.dtypes[index - 1]}.",
@@ -224,9 +225,14 @@ def first_pixel(path: Path) -> int:
 
 @lru_cache(maxsize=1024)
 def _calibration(
-    path: Path, bands: tuple[str, ...], thermal: tuple[float, float] | None
+    path: Path, changed: int, bands: tuple[str, ...], thermal: tuple[float, float] | None
 ) -> Mapping[str, Calibration]:
     return calibration(path, bands, thermal=thermal)[1]
+
+
+@lru_cache(maxsize=4096)
+def _open(path: Path, index: int, thermal: tuple[float, float] | None, changed: int) -> tuple[RasterBand, Header]:
+    return RasterBand.open(str(path), index, thermal=thermal)
 
 
 def _native(sensor: str, band: str) -> float:

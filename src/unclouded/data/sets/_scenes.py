@@ -16,7 +16,7 @@ import rasterio.windows
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...raster import header
+from ...raster import Header, header
 from ..labels import IGNORED, MISSING
 from ..tiff import read_tiff
 from .base import DataSet, Record, Window
@@ -75,7 +75,7 @@ class SceneSet(DataSet):
 
     def size(self, record: Record) -> tuple[int, int]:
         """Rows and columns of a scene, from the header of its label raster."""
-        return header(str(record.files["label"])).shape
+        return head(record.files["label"]).shape
 
     def find(self) -> Iterator[Record]:
         """Scenes, or windows of them; see :class:`SceneSet`."""
@@ -132,14 +132,29 @@ def read_window(path: str | Path, window: Window, **checks: Any) -> NDArray[Any]
     return image
 
 
-def codes_in(path: Path) -> frozenset[int]:
-    """All codes that occur in a label raster, read once and remembered."""
-    return _codes_in(path, path.stat().st_mtime_ns if path.exists() else 0)
+def head(path: Path) -> Header:
+    """Header of a raster, read once and remembered: windows of a scene ask for it again and again."""
+    return _head(path, stamp(path))
 
 
 @lru_cache(maxsize=4096)
-def _codes_in(path: Path, stamp: int) -> frozenset[int]:
-    rows, cols = header(str(path)).shape
+def _head(path: Path, changed: int) -> Header:
+    return header(str(path))
+
+
+def stamp(path: Path) -> int:
+    """When a file was changed last; tells a replaced file from the one that is remembered."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def codes_in(path: Path) -> frozenset[int]:
+    """All codes that occur in a label raster, read once and remembered."""
+    return _codes_in(path, stamp(path))
+
+
+@lru_cache(maxsize=4096)
+def _codes_in(path: Path, changed: int) -> frozenset[int]:
+    rows, cols = head(path).shape
     found = np.zeros(256, bool)
     for row in range(0, rows, 1024):
         part = read_window(path, Window(row, 0, min(1024, rows - row), cols), count=1, dtypes=("uint8",))

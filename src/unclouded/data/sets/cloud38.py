@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from ... import sensors
 from ...errors import InputError
-from ...raster import header
 from ...readers.landsat import calibration
 from ...scene import Band
 from .. import labels as lab
 from ..sample import Sample
 from ..tiff import read_tiff, write_tiff
 from . import _fakes, register
-from ._scenes import files_below, hold_out, missing_counterpart, read_window
+from ._scenes import files_below, head, hold_out, missing_counterpart, read_window
 from .base import DataSet, Record, Window
 
 SIDE = 384
@@ -166,7 +165,7 @@ class Cloud38(DataSet):
             )
         # Scenes were padded to whole patches, evenly on both sides, the odd pixel below and at the right.
         window, sets = [], np.full((SIDE, SIDE), lab.MISSING, np.uint8)
-        for size, number in zip(header(str(path)).shape, (record.tags["row"], record.tags["col"]), strict=True):
+        for size, number in zip(head(path).shape, (record.tags["row"], record.tags["col"]), strict=True):
             count = -(-size // SIDE)
             if not 1 <= int(number) <= count:
                 raise InputError(
@@ -202,13 +201,13 @@ class Cloud38(DataSet):
                 rows = slice((row - 1) * SIDE, row * SIDE)
                 for colour, plane in zip(COLOURS, counts, strict=True):
                     place = folder / f"{part}_{colour}{ending}" / f"{colour}_{names[-1]}.TIF"
-                    write_tiff(place, plane[rows], crs=None, transform=None)
+                    write_tiff(place, plane[rows], **_fakes.NOWHERE)
                 if part == "train":
                     place = folder / f"train_gt{ending}" / f"gt_{names[-1]}.TIF"
-                    write_tiff(place, padded[rows], crs=None, transform=None)
+                    write_tiff(place, padded[rows], **_fakes.NOWHERE)
             if part == "test":
                 place = folder / "Entire_scene_gts" / f"edited_corrected_gts_{scene}.TIF"
-                write_tiff(place, (whole > 0).astype(np.uint8), crs=None, transform=None)
+                write_tiff(place, (whole > 0).astype(np.uint8), **_fakes.NOWHERE)
             elif index == 0:
                 _fakes.write_oli_metadata(folder / f"{scene}_MTL.txt", scene)
                 text = "\n".join(["name", names[0]]) + "\n"

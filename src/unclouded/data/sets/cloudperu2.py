@@ -91,5 +91,5 @@ class CloudPeru2(DataSet):
             name = f"IMG_PER1_2018{index // 2 + 1:02d}051523_ORT_P_{index % 2 + 1:03d}"
             label = _fakes.code_blocks([0, 255], (512, 512), rng)
             image = _fakes.counts(label, {0: 70, 255: 210}, 4, rng, "uint8")
-            write_tiff(folder / "images" / f"{name}.tif", image, crs=None, transform=None)
-            write_tiff(folder / "masks" / f"{name}_Mask.tif", label, crs=None, transform=None)
+            write_tiff(folder / "images" / f"{name}.tif", image, **_fakes.NOWHERE)
+            write_tiff(folder / "masks" / f"{name}_Mask.tif", label, **_fakes.NOWHERE)

@@ -19,12 +19,11 @@ import rasterio
 from numpy.typing import NDArray
 
 from ...errors import RadiometryError
-from ...raster import header
 from ..sample import Sample
 from ..tiff import write_tiff
 from . import _fakes, register
 from ._landsat import CCA, CcaSet, cloud_cover
-from ._scenes import SceneSet, by_scene, codes_in, cut_in_order, files_below, missing_counterpart, read_window
+from ._scenes import SceneSet, by_scene, codes_in, cut_in_order, files_below, head, missing_counterpart, read_window
 from .base import Record
 
 BIOMES = ("barren", "forest", "grass_crops", "shrubland", "snow_ice", "urban", "water", "wetlands")
@@ -126,7 +125,7 @@ and unpack them below one folder."
                 expected="Stored numbers of the product are asked for with level='counts'.",
                 remedy="Leave level out, or get whole scenes.",
             )
-        found = header(str(path))
+        found = head(path)
         steps = (1e-4,) * 7 + (0.01,)
         if found.scales != steps or any(found.offsets):
             raise RadiometryError(
@@ -186,8 +185,7 @@ def _write_patch(root: Path, name: str, label: NDArray[np.uint8], counts: NDArra
     order = [int(band.removeprefix("B")) - 1 for band in _PATCH_BANDS]
     image = np.clip(counts[order].astype(np.int32) // 4, 0, 30000).astype(np.int16)
     image[7] = 28000
-    nowhere = {"crs": None, "transform": None}
-    write_tiff(root / "images" / f"{name}.tif", image, **nowhere)
-    write_tiff(root / "masks" / f"{name}.tif", np.where(label == 0, 128, label).astype(np.uint8), **nowhere)
+    write_tiff(root / "images" / f"{name}.tif", image, **_fakes.NOWHERE)
+    write_tiff(root / "masks" / f"{name}.tif", np.where(label == 0, 128, label).astype(np.uint8), **_fakes.NOWHERE)
     with rasterio.open(root / "images" / f"{name}.tif", "r+") as file:
         file.scales = (1e-4,) * 7 + (0.01,)

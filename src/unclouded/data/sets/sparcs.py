@@ -115,5 +115,5 @@ and unpack it."
                 write_tiff(folder / f"{piece}_labels.tif", label, **_fakes.grid(30.0))
                 continue
             colours = np.array([colour for colour, _ in sorted(COLOURS.items(), key=lambda pair: pair[1])], np.uint8)
-            plain = {"driver": "PNG", "compress": None, "crs": None, "transform": None}
-            write_tiff(folder / f"{piece}_mask.png", colours[label].transpose(2, 0, 1), **plain)
+            picture = colours[label].transpose(2, 0, 1)
+            write_tiff(folder / f"{piece}_mask.png", picture, driver="PNG", **_fakes.NOWHERE)

@@ -19,13 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ... import radiometry, sensors
 from ...classes import SEVEN
 from ...errors import InputError
-from ...raster import Header, header
+from ...raster import Header
 from ...scene import Band, metres_per_pixel
 from .. import labels as lab
 from ..sample import Sample
 from ..tiff import write_tiff
 from . import _fakes, register
-from ._scenes import SceneSet, by_scene, missing_counterpart, read_window
+from ._scenes import SceneSet, by_scene, head, missing_counterpart, read_window
 from .base import Record, split_by_scene
 
 MEANINGS: Mapping[str, int] = {
@@ -257,9 +257,9 @@ class Folder(SceneSet):
     def read(self, record: Record) -> Sample:
         """Read one image, or a window of it."""
         path, part = record.files["image"], self.window(record)
-        found = header(str(path))
+        found = head(path)
         stored = read_window(path, part, count=len(self.bands))
-        label = header(str(record.files["label"])).shape
+        label = head(record.files["label"]).shape
         if found.shape != label:
             raise InputError(
                 f"{path} has {found.shape[0]} x {found.shape[1]} pixels, its labels {label[0]} x {label[1]}.",
