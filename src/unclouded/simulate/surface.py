@@ -1,7 +1,8 @@
-"""Procedural land surfaces: plausible spectra in natural shapes, for demonstrations, tests and training.
+"""Procedural surfaces: plausible spectra in natural shapes, for demonstrations, tests and training.
 
-Spectra are rounded typical values of reflectance as spectral libraries give them (USGS, ECOSTRESS); the 1.38 um band
-is dark at the top of the atmosphere, because water vapour hides the ground.
+The material that wins at a pixel is the one with the highest of several smooth fields, which makes natural patches;
+parcels with straight edges are laid over worked land. Light on slopes, sun glint, molecular scattering and the vapour
+of the air follow the same optics as the clouds.
 """
 
 from __future__ import annotations
@@ -11,37 +12,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from ..scene import Band
-from .noise import power_law_field
+from . import optics, radar, terrain
+from .materials import COLD, LANDSCAPES, SPECTRA, WATERS, Landscape, reflectance
+from .noise import enlarge, power_law_field
 
-_WAVELENGTHS = (443, 490, 560, 660, 705, 740, 842, 945, 1375, 1610, 2200)
+__all__ = ["LANDSCAPES", "SPECTRA", "procedural_surface"]
 
-SPECTRA: dict[str, tuple[float, ...]] = {
-    "crops": (0.03, 0.04, 0.08, 0.04, 0.12, 0.33, 0.44, 0.45, 0.35, 0.22, 0.10),
-    "grass": (0.04, 0.05, 0.10, 0.07, 0.16, 0.28, 0.35, 0.36, 0.32, 0.27, 0.15),
-    "forest": (0.02, 0.02, 0.04, 0.02, 0.06, 0.18, 0.25, 0.26, 0.20, 0.11, 0.05),
-    "soil": (0.07, 0.09, 0.13, 0.18, 0.21, 0.23, 0.27, 0.29, 0.34, 0.36, 0.31),
-    "sand": (0.16, 0.21, 0.29, 0.38, 0.41, 0.43, 0.46, 0.47, 0.52, 0.56, 0.52),
-    "rock": (0.09, 0.10, 0.12, 0.14, 0.15, 0.16, 0.17, 0.18, 0.20, 0.21, 0.18),
-    "town": (0.10, 0.12, 0.14, 0.16, 0.17, 0.19, 0.21, 0.21, 0.22, 0.23, 0.21),
-    "roof": (0.40, 0.46, 0.50, 0.52, 0.53, 0.53, 0.53, 0.52, 0.50, 0.48, 0.42),
-    "water": (0.05, 0.04, 0.03, 0.015, 0.010, 0.008, 0.005, 0.004, 0.001, 0.002, 0.001),
-    "turbid": (0.07, 0.09, 0.12, 0.10, 0.08, 0.05, 0.04, 0.02, 0.001, 0.005, 0.003),
-    "snow": (0.88, 0.90, 0.90, 0.88, 0.87, 0.86, 0.82, 0.75, 0.30, 0.12, 0.08),
-    "salt": (0.45, 0.50, 0.55, 0.58, 0.59, 0.60, 0.60, 0.58, 0.45, 0.40, 0.28),
-    "burnt": (0.03, 0.03, 0.04, 0.05, 0.06, 0.07, 0.09, 0.10, 0.13, 0.17, 0.19),
-}
-"""Reflectance of each material at 443 to 2200 nm, see the module's text."""
-
-LANDSCAPES: dict[str, tuple[str, ...]] = {
-    "farmland": ("crops", "grass", "soil", "forest", "town", "water"),
-    "forest": ("forest", "forest", "grass", "rock", "water", "burnt"),
-    "desert": ("sand", "soil", "rock", "salt", "sand", "sand"),
-    "coast": ("water", "turbid", "sand", "grass", "town", "water"),
-    "winter": ("snow", "forest", "snow", "rock", "snow", "water"),
-    "town": ("town", "roof", "grass", "soil", "forest", "water"),
-}
-"""Materials that occur together, commonest first."""
+_PARCELS = 4096
+"""Length of the list that parcels take their looks from."""
 
 
 def procedural_surface(
@@ -52,57 +32,181 @@ def procedural_surface(
     *,
     landscape: str | None = None,
     level: str = "toa",
+    sun_zenith_deg: float = 40.0,
+    sun_azimuth_deg: float = 150.0,
 ) -> NDArray[np.float32]:
     """A clear surface.
 
     Args:
-        bands: optical bands wanted.
+        bands: bands wanted: optical, thermal (kelvin), SAR (decibel; ``vv``, ``vh``, ``angle``), elevation (metres).
         shape: (y, x) in pixels.
         resolution_m: pixel size in metres; fields and lakes keep their size on the ground.
         seed: number or generator; the same number gives the same surface.
         landscape: key of :data:`LANDSCAPES`; None draws one.
-        level: ``toa`` adds molecular scattering and hides the ground in the 1.38 um band.
+        level: ``toa`` adds molecular scattering, and the vapour that hides the ground in the 1.38 um band.
+        sun_zenith_deg, sun_azimuth_deg: where the sun stands; it lights slopes.
 
     Returns:
-        Reflectance, (band, y, x) float32.
+        Reflectance, kelvin, decibel or metres, (band, y, x) float32.
+
+    Raises:
+        InputError: the landscape is unknown.
 
     >>> procedural_surface([Band("B04", "red", 646, 684, 10)], (32, 32), 10.0, 1).shape
     (1, 32, 32)
     """
     rng = np.random.default_rng(seed)
     chosen = landscape if landscape is not None else str(rng.choice(list(LANDSCAPES)))
-    kinds = LANDSCAPES[chosen]
-    # The material that wins at a pixel is the one with the highest of several smooth fields: natural patches.
-    size = rng.uniform(1500, 6000) / resolution_m
-    best = np.full(shape, -np.inf, np.float32)
-    winner = np.zeros(shape, np.uint8)
-    for index in range(len(kinds)):
-        field = power_law_field(shape, rng, exponent=3.6, largest_px=size) - np.float32(0.35 * index)
-        better = field > best
-        best[better] = field[better]
-        winner[better] = index
-    parcel = max(2, int(rng.uniform(80, 250) / resolution_m))
-    blocks = rng.normal(1.0, 0.18, (shape[0] // parcel + 1, shape[1] // parcel + 1)).astype(np.float32)
-    parcels = blocks.repeat(parcel, axis=0).repeat(parcel, axis=1)[: shape[0], : shape[1]]
-    worked = np.isin(winner, [i for i, kind in enumerate(kinds) if kind in ("crops", "soil", "town", "roof")])
-    texture = 1.0 + 0.10 * power_law_field(shape, rng, exponent=2.4)
-    gain = np.where(worked, np.clip(parcels, 0.5, 1.6), 1.0) * np.clip(texture, 0.6, 1.5)
-    greenness = power_law_field(shape, rng, exponent=3.0)
+    if chosen not in LANDSCAPES:
+        raise InputError(
+            f"There is no landscape called '{chosen}'.",
+            expected=f"Landscapes are {', '.join(LANDSCAPES)}.",
+            remedy="Choose one of these.",
+        )
+    kind = LANDSCAPES[chosen]
+    names = tuple(dict.fromkeys(kind.materials + kind.mixed))
+    texture = power_law_field(shape, rng, exponent=2.4)
+    material = _patches(kind, names, shape, resolution_m, texture, rng)
+    gain = np.clip(1.0 + np.float32(0.10) * texture, 0.6, 1.5)
+    if kind.parcels_m is not None:
+        _lay_parcels(kind, names, material, gain, resolution_m, rng)
+    wet = np.isin(names, WATERS)[material]
+    gain[wet] = 1.0
+    relief = float(rng.uniform(*kind.relief_m))
+    elevation, light = None, None
+    if relief > 10 or any(band.kind in ("sar", "dem") for band in bands):
+        elevation = terrain.heights(shape, resolution_m, rng.spawn(1)[0], max(relief, 5.0))
+    if elevation is not None and relief > 10:
+        light = terrain.illumination(elevation, resolution_m, sun_zenith_deg, sun_azimuth_deg)
+        light[wet] = 1.0
+    glint = np.float32(rng.uniform(0, kind.glint)) * wet * np.clip(1 + 0.15 * texture, 0, 2) if kind.glint else None
+    greenness = enlarge(power_law_field(_small(shape, 4), rng, exponent=3.0), shape, 4)
+    vapour = rng.uniform(0.4, 1.6)
+    kelvin = rng.uniform(*kind.kelvin)
+    # One pool of noise for all bands, each from another place: drawing it would take longer than all the rest.
+    noise = rng.standard_normal(material.size + 1031 * len(bands), dtype=np.float32) * np.float32(0.002)
+    mu0 = float(np.cos(np.radians(sun_zenith_deg)))
     out = np.empty((len(bands), *shape), np.float32)
     for row, band in enumerate(bands):
+        if band.kind in ("sar", "dem"):
+            continue
+        plane = out[row]
+        grain = noise[1031 * row : 1031 * row + material.size].reshape(shape)
+        if band.kind == "thermal":
+            degrees = np.array([COLD.get(name, kelvin) for name in names], np.float32)
+            np.take(degrees, material, out=plane, mode="clip")
+            plane += texture + (0 if light is None else 4 * (light - 1))
+            continue
         wavelength = band.centre_nm
-        values = np.array([np.interp(wavelength, _WAVELENGTHS, SPECTRA[kind]) for kind in kinds], np.float32)
-        plane = values[winner] * gain
+        np.take(reflectance(names, wavelength), material, out=plane, mode="clip")
+        plane *= gain
         # Vegetation varies along its own axis: more near infrared goes with less red.
-        if 700 <= wavelength <= 1300:
-            plane *= 1.0 + 0.06 * greenness
-        elif 600 <= wavelength < 700:
-            plane *= 1.0 - 0.06 * greenness
+        if 600 <= wavelength <= 1300:
+            plane *= 1.0 + np.float32(0.06 if wavelength >= 700 else -0.06) * greenness
+        if glint is not None:
+            plane += glint
+        if light is not None:
+            sky = np.float32(optics.at(optics.SKYLIGHT, wavelength))
+            plane *= sky + (1 - sky) * light
         if level == "toa":
-            if 1340 <= wavelength <= 1420:
-                plane = np.abs(rng.normal(0.0015, 0.0004, shape))
-            else:
-                plane = plane * 0.93 + 0.085 * (490.0 / wavelength) ** 3.6
-        out[row] = plane
-    out += rng.normal(0.0, 0.002, out.shape).astype(np.float32)
-    return np.maximum(out, 0.0005, out=out)
+            _through_air(plane, grain, band, mu0, vapour)
+        plane += grain
+        np.maximum(plane, 0.0005, out=plane)
+    if elevation is not None:
+        _fill_radar_and_heights(out, bands, elevation, wet, resolution_m, rng.spawn(1)[0])
+    return out
+
+
+def _through_air(
+    plane: NDArray[np.float32], grain: NDArray[np.float32], band: Band, mu0: float, vapour: float
+) -> None:
+    """What the air makes of the reflectance of the ground, in place."""
+    wavelength = band.centre_nm
+    hidden = optics.air(band, "toa", mu0=mu0, moisture=vapour).vapour_above(0.0)
+    if hidden < 0.01:  # the 1.38 um band sees no ground: what is left is noise
+        np.abs(grain, out=plane)
+        plane *= 0.2
+        plane += np.float32(0.0013)
+        grain[:] = 0.0
+        return
+    plane *= np.float32(0.93 * hidden)
+    plane += np.float32(0.085 * (490.0 / wavelength) ** 3.6)
+
+
+def _fill_radar_and_heights(
+    out: NDArray[np.float32],
+    bands: Sequence[Band],
+    elevation: NDArray[np.float32],
+    wet: NDArray[np.bool_],
+    resolution_m: float,
+    rng: np.random.Generator,
+) -> None:
+    for row, band in enumerate(bands):
+        if band.kind == "dem":
+            out[row] = elevation
+    wanted = [row for row, band in enumerate(bands) if band.kind == "sar"]
+    if wanted:
+        planes = radar.backscatter(out, bands, rng, elevation=elevation, water=wet, resolution_m=resolution_m)
+        for row in wanted:
+            out[row] = planes[bands[row].name.casefold()]
+
+
+def _patches(
+    kind: Landscape,
+    names: tuple[str, ...],
+    shape: tuple[int, int],
+    resolution_m: float,
+    texture: NDArray[np.float32],
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """Index of the material of every pixel."""
+    size = rng.uniform(*kind.patch_m) / resolution_m
+    factor = int(np.clip(size / 12, 1, 8))
+    best = np.full(shape, -np.inf, np.float32)
+    winner = np.zeros(shape, np.uint8)
+    for number, name in enumerate(kind.materials):
+        coarse = power_law_field(_small(shape, factor), rng, exponent=3.6, largest_px=size / factor)
+        field = enlarge(coarse, shape, factor)
+        field -= np.float32(0.35 * number)
+        field += np.float32(0.12 if number % 2 else -0.12) * texture  # ragged shores
+        better = field > best
+        np.copyto(best, field, where=better)
+        winner[better] = names.index(name)
+    return winner
+
+
+def _lay_parcels(
+    kind: Landscape,
+    names: tuple[str, ...],
+    material: NDArray[np.uint8],
+    gain: NDArray[np.float32],
+    resolution_m: float,
+    rng: np.random.Generator,
+) -> None:
+    """Cut worked land into parcels with straight edges, in place: each has its material, its brightness, a border."""
+    assert kind.parcels_m is not None
+    long, short = (rng.uniform(*kind.parcels_m) / resolution_m for _ in range(2))
+    angle = rng.uniform(0, np.pi / 2)
+    y, x = np.ogrid[: material.shape[0], : material.shape[1]]
+    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    along = np.asarray((x * cos + y * sin) / max(long, 2.0), np.float32)
+    across = np.asarray((y * cos - x * sin) / max(short, 2.0), np.float32)
+    lane = np.floor(across).astype(np.int32)
+    along += np.take(rng.random(_PARCELS, dtype=np.float32), lane, mode="wrap")  # lanes are not in step
+    place = np.floor(along).astype(np.int32)
+    number = (place * 7919 + lane * 104_729) % _PARCELS
+    worked = np.isin(names, kind.parcelled)[material]
+    brightness = np.clip(rng.normal(1.0, 0.18, _PARCELS), 0.5, 1.6).astype(np.float32)
+    looks = np.take(brightness, number)
+    # A border of one lane of about ten metres: tracks and hedges.
+    border = along - place < 10 / resolution_m / max(long, 2.0)
+    border |= across - lane < 10 / resolution_m / max(short, 2.0)
+    looks[border] *= np.float32(0.8)
+    np.multiply(gain, looks, out=gain, where=worked)
+    if kind.mixed:
+        grown = np.array([names.index(name) for name in rng.choice(kind.mixed, _PARCELS)], np.uint8)
+        np.copyto(material, np.take(grown, number), where=worked)
+
+
+def _small(shape: tuple[int, int], factor: int) -> tuple[int, int]:
+    return -(-shape[0] // factor), -(-shape[1] // factor)
