@@ -94,7 +94,13 @@ def mask(
     }  # fmt: skip
     scene = _scene(source, reading)
     runner = load_runner(options.model, options.threads)
-    plan = make_plan(scene, runner.card, options.resolution_m)
+    plan = make_plan(
+        scene,
+        runner.card,
+        options.resolution_m,
+        max_missed_cloud=options.max_missed_cloud,
+        max_lost_clear=options.max_lost_clear,
+    )
     run = Run(plan, options, runner.sha256, find_model(options.model).card)
     for warning in plan.warnings:
         warnings.warn(warning, stacklevel=2)

@@ -19,6 +19,10 @@ class Options:
         halo: pixels at each side of a tile that belong to its neighbours; what lies there only gives context, except
             for a quarter over which one tile fades into the next.
         threads: CPU threads of the network; 0 means all cores.
+        max_missed_cloud: largest expected share of a scene's cloud that may be missed, 0 to 1. Cloud is then where its
+            probability passes the threshold that the model's card has for this bound; the card says for which data
+            the bound holds. None means cloud where it is likelier than clear ground and than shadow.
+        max_lost_clear: the same for the share of ground free of cloud that may be called cloud.
         probability: also write one probability band per class.
         quicklook: also write a PNG picture of scene and mask.
         overwrite: replace existing output.
@@ -36,6 +40,8 @@ class Options:
     tile: int = 1024
     halo: int = 96
     threads: int = 0
+    max_missed_cloud: float | None = None
+    max_lost_clear: float | None = None
     probability: bool = False
     quicklook: bool = False
     overwrite: bool = False
@@ -65,6 +71,19 @@ class Options:
                 f"The number of threads is {self.threads}.",
                 expected="It has to be 0 (all cores) or a positive number.",
                 remedy="Leave --threads out to use all cores.",
+            )
+        for name, share in (("missed cloud", self.max_missed_cloud), ("lost clear ground", self.max_lost_clear)):
+            if share is not None and not 0.0 < share < 1.0:
+                raise InputError(
+                    f"The largest share of {name} is {share}.",
+                    expected="It has to lie between 0 and 1.",
+                    remedy="Pass for example 0.05 for five percent.",
+                )
+        if self.max_missed_cloud is not None and self.max_lost_clear is not None:
+            raise InputError(
+                "Bounds on both missed cloud and lost clear ground were asked for.",
+                expected="One threshold can keep one bound.",
+                remedy="Pass only one of --max-missed-cloud and --max-lost-clear.",
             )
         if self.overwrite and self.resume:
             raise InputError(

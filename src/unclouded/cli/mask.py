@@ -28,6 +28,12 @@ _DEFAULT = Options()
 @click.option("--tile", default=_DEFAULT.tile, show_default=True, help="Side of the network's window in pixels.")
 @click.option("--halo", default=_DEFAULT.halo, show_default=True, help="Margin of that window that is not used.")
 @click.option("--threads", default=_DEFAULT.threads, show_default=True, help="CPU threads; 0 means all cores.")
+@click.option(
+    "--max-missed-cloud", type=float, metavar="SHARE", help="Bound on the share of cloud that is missed, e.g. 0.05."
+)
+@click.option(
+    "--max-lost-clear", type=float, metavar="SHARE", help="Bound on the share of clear ground that is called cloud."
+)
 @click.option("--prob", "probability", is_flag=True, help="Also write the probability of each class.")
 @click.option("--quicklook", is_flag=True, help="Also write a picture of scene and mask.")
 @click.option("--overwrite", is_flag=True, help="Replace existing output.")

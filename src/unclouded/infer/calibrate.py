@@ -79,7 +79,7 @@ def probabilities(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
-def decide(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
+def decide(probability: NDArray[np.floating], cloud_from: float | None = None) -> NDArray[np.uint8]:
     """Class of every pixel, in two steps: clear, cloud or shadow first, then thick or thin among clouds.
 
     Thick and thin cloud are one thing to be told from clear ground. Where the network cannot tell which of the two it
@@ -87,6 +87,7 @@ def decide(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
 
     Args:
         probability: (c, ...) in class order, or anything proportional to it.
+        cloud_from: share of the total from which a pixel is cloud, instead of where cloud is likeliest of the three.
 
     Returns:
         Class codes, (...) uint8.
@@ -97,7 +98,10 @@ def decide(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
     clear, thick, thin, shadow = probability
     cloud = thick + thin
     classes = np.where(shadow > clear, np.uint8(3), np.uint8(0))
-    found = cloud > np.maximum(clear, shadow)
+    if cloud_from is None:
+        found = cloud > np.maximum(clear, shadow)
+    else:
+        found = cloud >= probability.dtype.type(cloud_from) * (clear + cloud + shadow)
     np.copyto(classes, np.uint8(2), where=found)
     np.copyto(classes, np.uint8(1), where=found & (thick >= thin))
     return classes

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, ModelError
+from ..errors import ModelError
 from ..models.card import Guarantee, Loss, ModelCard
 
 THRESHOLDS = np.round(np.arange(0.005, 1.0, 0.005), 3)
@@ -68,31 +68,18 @@ def control(rows: Sequence[NDArray[np.float64]], bound: float, loss: Loss) -> fl
     return float(THRESHOLDS[holds[-1] if loss == "missed-cloud" else holds[0]])
 
 
-def threshold_for(
+def guarantee_for(
     card: ModelCard, max_missed_cloud: float | None, max_lost_clear: float | None
-) -> tuple[float, Guarantee] | None:
-    """The threshold that a wish stands for, and the guarantee behind it; None without a wish.
+) -> Guarantee | None:
+    """The guarantee that a wish stands for: the card's largest bound that keeps it. None without a wish.
 
     Raises:
-        InputError: both were wished for, or a bound is not between 0 and 1.
         ModelError: the model's card has no evidence for the bound.
     """
-    if max_missed_cloud is None and max_lost_clear is None:
-        return None
-    if max_missed_cloud is not None and max_lost_clear is not None:
-        raise InputError(
-            "Bounds on both missed cloud and lost clear ground were asked for.",
-            expected="One threshold can keep one bound.",
-            remedy="Pass --max-missed-cloud or --max-lost-clear.",
-        )
     loss: Loss = "missed-cloud" if max_missed_cloud is not None else "lost-clear"
     wish = max_missed_cloud if max_missed_cloud is not None else max_lost_clear
-    if wish is None or not 0.0 < wish < 1.0:
-        raise InputError(
-            f"The largest share was given as {wish}.",
-            expected="It is a share between 0 and 1.",
-            remedy="Pass for example 0.05 for five percent.",
-        )
+    if wish is None:
+        return None
     there = sorted((one for one in card.guarantees if one.loss == loss), key=lambda one: one.bound)
     usable = [one for one in there if one.bound <= wish]
     if not usable:
@@ -104,4 +91,4 @@ def threshold_for(
             if there
             else "Calibrate the model on labelled scenes: unclouded calibrate --help",
         )
-    return usable[-1].threshold, usable[-1]
+    return usable[-1]

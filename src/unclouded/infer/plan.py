@@ -18,9 +18,10 @@ from ..descriptors import (
     slot_weights,
 )
 from ..errors import ModelError, RadiometryWarning, UncloudedWarning
-from ..models.card import BandInput, ModelCard
+from ..models.card import BandInput, Guarantee, ModelCard
 from ..normalise import Normaliser
 from ..scene import Band, Scene
+from .guarantee import guarantee_for
 
 LEAST_CONTEXT = 64
 """Scenes with fewer pixels of the model grid along a side show too little of their surroundings to be judged well."""
@@ -42,6 +43,7 @@ class Plan:
         output_grid: grid of the result.
         zoom: pixel size of the model grid over that of the output grid.
         warnings: why the result may be less good than usual.
+        guarantee: the threshold on the probability of cloud that was asked for, with the bound that it keeps.
     """
 
     scene: Scene
@@ -51,6 +53,7 @@ class Plan:
     output_grid: GeoBox
     zoom: float
     warnings: tuple[UncloudedWarning, ...]
+    guarantee: Guarantee | None = None
 
     def descriptors(self) -> NDArray[np.float32] | None:
         """What the network is told about the bands, (b, d) float32; None where their order says it all.
@@ -86,7 +89,14 @@ class Plan:
         return self.scene.read(coarser(self.model_grid, step), [band.name for band in self.bands])
 
 
-def make_plan(scene: Scene, card: ModelCard, resolution_m: float | None = None) -> Plan:
+def make_plan(
+    scene: Scene,
+    card: ModelCard,
+    resolution_m: float | None = None,
+    *,
+    max_missed_cloud: float | None = None,
+    max_lost_clear: float | None = None,
+) -> Plan:
     """Choose bands and grids.
 
     The model grid is that of the finest band the model uses, coarsened by the whole factor that comes nearest to the
@@ -96,10 +106,12 @@ def make_plan(scene: Scene, card: ModelCard, resolution_m: float | None = None) 
         scene: the scene.
         card: the model's card.
         resolution_m: pixel size of the output in metres; None means the scene's finest grid.
+        max_missed_cloud, max_lost_clear: see :class:`unclouded.Options`.
 
     Raises:
         InputError: the scene has none of the bands that the model can use.
-        ModelError: the model does not mask, or the scene lacks a band that it has to have.
+        ModelError: the model does not mask, the scene lacks a band that it has to have, or the card has no evidence
+            for the bound that is asked for.
     """
     if card.task != "mask":
         raise ModelError(
@@ -116,7 +128,8 @@ def make_plan(scene: Scene, card: ModelCard, resolution_m: float | None = None) 
     else:
         output_grid, zoom = scene.grid(resolution_m), factor * scene.resolution_m / resolution_m
     warnings = tuple(_doubts(scene, card, bands, model_grid, factor * scene.resolution_m))
-    return Plan(scene, card, bands, model_grid, output_grid, zoom, warnings)
+    guarantee = guarantee_for(card, max_missed_cloud, max_lost_clear)
+    return Plan(scene, card, bands, model_grid, output_grid, zoom, warnings, guarantee)
 
 
 def used_bands(bands: Sequence[Band], card: ModelCard) -> tuple[Band, ...]:

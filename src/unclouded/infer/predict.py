@@ -115,6 +115,7 @@ def finish(
     zoom: float,
     *,
     probability: bool = False,
+    cloud_from: float | None = None,
 ) -> Iterator[Strip]:
     """Bring scores to the output grid and turn them into classes, uncertainty and probabilities.
 
@@ -128,6 +129,7 @@ def finish(
         output_shape: rows and columns of the output grid; both grids start at the same corner.
         zoom: pixel size of the model grid over that of the output grid.
         probability: whether the strips carry probabilities.
+        cloud_from: see :func:`unclouded.infer.calibrate.decide`.
 
     Yields:
         All rows of the output grid, in order and without gaps.
@@ -152,7 +154,7 @@ def finish(
             gone = None
             if some_missing:
                 gone = nearest(held.missing, rows, cols, output=(done, upto), input_first=held.first)
-            yield _strip(done, scores, gone, probability)
+            yield _strip(done, scores, gone, probability, cloud_from)
             done = upto
 
 
@@ -168,11 +170,17 @@ def percent(values: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[
     return out.astype(np.uint8)
 
 
-def _strip(first: int, scores: NDArray[np.float32], gone: NDArray[np.bool_] | None, probability: bool) -> Strip:
+def _strip(
+    first: int,
+    scores: NDArray[np.float32],
+    gone: NDArray[np.bool_] | None,
+    probability: bool,
+    cloud_from: float | None,
+) -> Strip:
     """Classes, uncertainty and probabilities of a few rows."""
     below = scores - scores.max(axis=0)
     power = np.exp(below)
-    classes = decide(power)
+    classes = decide(power, cloud_from)
     total = power.sum(axis=0)
     # H = log(sum e^s) - sum(e^s s) / sum e^s, so that no logarithm of a small probability is needed.
     below *= power

@@ -20,6 +20,7 @@ from odc.geo.geobox import GeoBox
 
 from .. import __version__
 from ..classes import CLASSES, NO_DATA, NO_DATA_CLASS
+from ..infer.guarantee import guarantee_for
 from ..models.card import ModelCard
 from ..options import Options
 from ..scene import Scene
@@ -175,6 +176,7 @@ def _properties(
     settings = {key: value for key, value in options.as_dict().items() if key not in ("overwrite", "resume")}
     software = {"unclouded": __version__, "rasterio": metadata.version("rasterio"), "numpy": np.__version__}
     cover = cloud_percent(counts)
+    guarantee = guarantee_for(card, options.max_missed_cloud, options.max_lost_clear)
     moment = now.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     out: dict[str, Any] = {
         "title": f"Cloud and shadow mask of {scene.id}",
@@ -205,6 +207,7 @@ def _properties(
         "unclouded:product": scene.properties,
         "unclouded:model": {"name": card.name, "version": card.version, "sha256": model_sha256},
         "unclouded:options": settings,
+        **({} if guarantee is None else {"unclouded:guarantee": guarantee.model_dump()}),
         "unclouded:counts": {one.name: counts.get(one.value, 0) for one in (*CLASSES, NO_DATA_CLASS)},
         "unclouded:warnings": [*dict.fromkeys((*scene.warnings, *warnings))],
         FINGERPRINT: fingerprint,
