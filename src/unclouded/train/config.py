@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ..data.augment_steps import GEOMETRIC, check_step
 from ..errors import InputError
 
-Scheme = Literal["seven", "four", "three", "cloud", "usable"]
+Scheme = Literal["seven", "four", "three", "cloud"]
 
 
 class Part(BaseModel):

@@ -26,12 +26,10 @@ class Scheme:
     Attributes:
         names: of the groups, in the order of the network's outputs.
         groups: indices into :data:`unclouded.classes.SEVEN` of the members of each.
-        judged: number of groups that scores count; "no data" of the seven is known, not predicted.
     """
 
     names: tuple[str, ...]
     groups: tuple[tuple[int, ...], ...]
-    judged: int
 
     def bits(self, sets: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Sets of the seven classes as sets of groups, bit masks of the same shape."""
@@ -68,14 +66,21 @@ class Scheme:
 
 
 SCHEMES: dict[str, Scheme] = {
-    "seven": Scheme(SEVEN, tuple((index,) for index in range(len(SEVEN))), len(SEVEN) - 1),
-    "four": Scheme(("clear", "thick", "thin", "shadow"), FOUR_FROM_SEVEN, 4),
-    "three": Scheme(("clear", "shadow", "cloud"), ((0, 1, 2), (5,), (3, 4)), 3),
-    "cloud": Scheme(("not cloud", "cloud"), ((0, 1, 2, 5), (3, 4)), 2),
-    "usable": Scheme(("valid", "invalid"), ((0, 1, 2), (3, 4, 5)), 2),
+    "seven": Scheme(SEVEN, tuple((index,) for index in range(len(SEVEN)))),
+    "four": Scheme(("clear", "thick", "thin", "shadow"), FOUR_FROM_SEVEN),
+    "three": Scheme(("clear", "shadow", "cloud"), ((0, 1, 2), (5,), (3, 4))),
+    "cloud": Scheme(("clear", "cloud"), ((0, 1, 2, 5), (3, 4))),
 }
-"""``seven`` and ``four`` in the orders of :mod:`unclouded.classes`; the others are the binary questions of the papers'
-tables and the three classes of the percentile study's cross test."""
+"""``seven`` and ``four`` in the orders of :mod:`unclouded.classes`, ``three`` those of the percentile study's cross
+test, ``cloud`` the binary question, whose ``clear`` is everything but cloud. The names are those of a model's card."""
+
+
+def judged_as(name: str) -> str:
+    """The scheme in which a network is scored: the seven classes as the four that they are put out as.
+
+    Most labels do not tell land, water and snow apart; as one class they are certain.
+    """
+    return "four" if name == "seven" else name
 
 
 def cloud_certain(sets: NDArray[np.uint8]) -> NDArray[np.uint8]:
