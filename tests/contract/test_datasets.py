@@ -94,7 +94,7 @@ def test_facts_are_complete(name: str) -> None:
     for text in (kind.title, kind.licence, kind.citation, kind.obtain, kind.expected_layout(), kind.find.__doc__):
         assert text
         assert text.strip() == text or text is kind.find.__doc__
-    assert kind.homepage.startswith("https://") or name == "folder"
+    assert kind.homepage.startswith(("https://", "http://")) or name == "folder"
     assert set(kind.sensors) <= set(sensors.names())
     assert kind.task in ("mask", "removal")
     assert kind.schemes

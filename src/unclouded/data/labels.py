@@ -24,6 +24,15 @@ def bits(*classes: str) -> int:
     return sum(1 << SEVEN.index(name) for name in set(classes))
 
 
+def class_names(mask: int) -> str:
+    """The classes of a set by name, joined with ``|``.
+
+    >>> class_names(bits("thin", "thick"))
+    'thin|thick'
+    """
+    return "|".join(name for bit, name in enumerate(SEVEN) if mask >> bit & 1)
+
+
 IGNORED = 0
 CLEAR = bits("land", "water", "snow")
 CLOUD = bits("thin", "thick")

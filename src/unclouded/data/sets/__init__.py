@@ -48,19 +48,20 @@ def names() -> list[str]:
 
 
 def get(name: str) -> type[DataSet]:
-    """The class of a data set.
+    """The class of a data set; ``-`` and ``_`` are the same in names.
 
     Raises:
         InputError: there is no data set of that name.
     """
     known = names()
-    if name not in _REGISTRY:
-        raise InputError(
-            f"There is no data set called '{name}'.",
-            expected=f"Data sets are {', '.join(known)}.",
-            remedy="Choose one of these: unclouded datasets list",
-        )
-    return _REGISTRY[name]
+    for registered in known:
+        if registered.replace("_", "-") == name.replace("_", "-"):
+            return _REGISTRY[registered]
+    raise InputError(
+        f"There is no data set called '{name}'.",
+        expected=f"Data sets are {', '.join(known)}.",
+        remedy="Choose one of these: unclouded datasets list",
+    )
 
 
 def options(name: str) -> dict[str, Any]:

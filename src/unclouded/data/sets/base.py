@@ -17,9 +17,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...classes import SEVEN
 from ...errors import InputError
 from ...scene import Band
+from ..labels import class_names
 from ..sample import Sample
 
 
@@ -249,6 +249,4 @@ def shares(samples: Iterable[Sample]) -> dict[str, float]:
     total = max(int(counts[1:].sum()), 1)
     found = {int(mask): int(count) for mask, count in enumerate(counts) if mask and count}
     ranked = sorted(found.items(), key=lambda pair: -pair[1])
-    return {
-        "|".join(name for bit, name in enumerate(SEVEN) if mask >> bit & 1): count / total for mask, count in ranked
-    }
+    return {class_names(mask): count / total for mask, count in ranked}
