@@ -1,4 +1,4 @@
-"""``unclouded models``: the models that come with unclouded, and what any model's card says."""
+"""``unclouded models``: the models that come with unclouded, what any model's card says, models from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from typing import Any
 
 import click
 
+from ._costs import complexity
+from ._import import import_
 from ._talk import Talk, table
 
 
 @click.group()
 def command() -> None:
-    """List the models that come with unclouded, or show a model's card."""
+    """List the models that come with unclouded, show a model's card, or import published weights."""
+
+
+command.add_command(complexity)
+command.add_command(import_)
 
 
 @command.command("list")

@@ -24,6 +24,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -304,7 +305,7 @@ class SEnSeIv2(nn.Module):
         """Normalised embedding (n, c, h, w) and features of the bands (n, b, f)."""
         _check(image, descriptors, self.used)
         kind = image.device.type
-        if torch.is_autocast_enabled(kind):
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             # Seven bits of mantissa are too few inside a sine, and the layers over descriptors are small.
             with torch.autocast(kind, enabled=False):
                 return self._encode(image.float(), descriptors.float())
@@ -377,7 +378,8 @@ class Recovery(nn.Module):
         """
         real = (descriptors[..., :DESCRIPTOR_LENGTH] != 0).any(dim=2)
         kind = image.device.type
-        with torch.autocast(kind, enabled=False):
+        whole = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+        with whole:
             recovered = self(embedding.float(), (descriptors if features is None else features).float())
             target = image[:, :, :: self.stride, :: self.stride].float()
             error = ((recovered - target) ** 2).mean(dim=(2, 3))

@@ -89,7 +89,7 @@ class SS2D(nn.Module):
         every = range(DIRECTIONS)
         # A loop in a graph, or a kernel with room for more work, runs the directions as groups of one scan. On a CPU
         # one after the other takes as long, and needs a quarter of the memory.
-        together: Sequence[Sequence[int]] = [every] if exporting() or x.is_cuda else [[k] for k in every]
+        together: Sequence[Sequence[int]] = [every] if exporting() or x.device.type != "cpu" else [[k] for k in every]
         return torch.stack([self._scan_directions(x, list(chosen)) for chosen in together]).sum(0)
 
     def _scan_directions(self, x: Tensor, chosen: list[int]) -> Tensor:
