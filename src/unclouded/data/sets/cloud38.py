@@ -147,8 +147,9 @@ class Cloud38(DataSet):
                     image[row] = image[row] * np.float32(factors.scale) + np.float32(factors.offset)
             else:
                 image /= np.float32(65535)
-        missing = (stored == 0).all(axis=0)
         sets = self._sets(record)
+        # Pictures are stretched, so that their darkest pixels are 0 too; outside the scene nothing is called cloud.
+        missing = (stored == 0).all(axis=0) & ((sets != lab.CLOUD) | ("rgb" not in record.files))
         image[:, missing], sets[missing] = np.nan, lab.MISSING
         return Sample(record.name, self.name, record.scene, record.split, image, sets, bands, 30.0, level)
 
