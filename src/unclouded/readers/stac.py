@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError
 from urllib.request import Request as WebRequest
 from urllib.request import urlopen
 
@@ -63,7 +64,8 @@ class StacReader(Reader):
         radiometry: dict[str, Radiometry] = {}
         for band, found in named:
             raster, header = RasterBand.open(found.href, found.index, formats=PRODUCT_FORMATS)
-            record = request.radiometry(_known(item, rule, sensor, band, found, raster, header))
+            nodata = _nodata(sensor, band, found, header)
+            record = request.radiometry(_known(item, rule, sensor, band, found, raster, header, nodata), nodata)
             if record is None:
                 raise unknown_scale(f"Asset '{found.asset}' of {item.id}", raster.dtype)
             gsd = round(abs(raster.affine.a), 6)
@@ -128,9 +130,11 @@ def _fetch(address: str) -> Any:
     try:
         with urlopen(WebRequest(address, headers={"Accept": "application/json"}), timeout=_TIMEOUT_S) as answer:
             content = answer.read(_LARGEST + 1)
-    except (URLError, OSError, ValueError) as err:
+    except (HTTPException, OSError, ValueError) as err:
+        # HTTPError has a reason too, but only its text has the number.
+        cause = err if isinstance(err, HTTPError) else getattr(err, "reason", None) or err
         raise InputError(
-            f"{address} cannot be fetched: {getattr(err, 'reason', None) or err}.",
+            f"{address} cannot be fetched: {cause}.",
             expected="A STAC item as JSON.",
             remedy="Check the address and the network, or download the item and pass the file.",
         ) from err
@@ -220,6 +224,16 @@ def _band(entry: ItemBand, rule: Rule | None, sensor: sensors.Sensor | None) -> 
     return None
 
 
+def _nodata(sensor: sensors.Sensor | None, band: Band, found: ItemBand, header: Header) -> float | None:
+    """Stored value of missing pixels, by the item, the file or the sensor."""
+    if found.nodata is not None:
+        return found.nodata
+    if header.nodata[found.index - 1] is not None or sensor is None:
+        return header.nodata[found.index - 1]
+    own = sensor.find(band.name)
+    return own.nodata if own is not None and own.nodata is not None else sensor.nodata
+
+
 def _known(
     item: Item,
     rule: Rule | None,
@@ -228,12 +242,10 @@ def _known(
     found: ItemBand,
     raster: RasterBand,
     header: Header,
+    nodata: float | None,
 ) -> Radiometry | None:
     """Radiometry as the item, its collection's rule and the file say it, or None."""
     own = sensor.find(band.name) if sensor is not None else None
-    nodata = found.nodata if found.nodata is not None else header.nodata[found.index - 1]
-    if nodata is None and sensor is not None:
-        nodata = own.nodata if own is not None and own.nodata is not None else sensor.nodata
     how = "item" if rule is None else rule.radiometry
     if how == "sensor" and sensor is not None and sensor.scale is not None and sensor.offset is not None:
         scale = own.scale if own is not None and own.scale is not None else sensor.scale
