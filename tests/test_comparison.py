@@ -219,9 +219,10 @@ def test_folders_and_items(pair: tuple[Path, Path], tmp_path: Path) -> None:
     for name, path in zip(("first", "second"), pair, strict=True):
         (tmp_path / name).mkdir()
         path.rename(tmp_path / name / path.name)
-    second = item(tmp_path / "second" / "two.json", {"mask": "./two_mask.tif", "SCL": "../scl.tif"})
+    second = item(tmp_path / "second" / "two.json", {"mask": "./two_mask.tif", "SCL": "scl/scl.tif"})
     assert compare(tmp_path / "first", second).table.counts.tolist() == TABLE
-    mask(tmp_path / "scl.tif", np.full(ONE.shape, 9, np.uint8))
+    (tmp_path / "second" / "scl").mkdir()
+    mask(tmp_path / "second" / "scl" / "scl.tif", np.full(ONE.shape, 9, np.uint8))
     assert compare(tmp_path / "first", second, decode_b="scl").table.counts[:, 1].tolist() == [3, 2, 1, 1]
     assert "no asset 'qa_pixel'" in refused(tmp_path / "first", second, decode_b="qa_pixel")
     assert "does not exist" in refused(tmp_path / "absent.tif", second)

@@ -14,6 +14,25 @@ A message has three parts: what was found, what was expected, what to do.
 
 from __future__ import annotations
 
+_LONGEST = 2000
+"""Characters of the longest part of a message."""
+
+
+def printable(text: str) -> str:
+    """Text as a terminal and a file can take it: on one line, and of a length that can be read.
+
+    Messages quote names and metadata, which may hold anything: escape codes, bytes that are no UTF-8, megabytes.
+
+    >>> print(printable("a" + chr(27) + "[2J b" + chr(10) + "c"))
+    a\\x1b[2J b c
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-(_LONGEST // 4) :]}"
+    if not text.isprintable():
+        text = text.replace("\n", " ")
+        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+    return text
+
 
 class UncloudedError(Exception):
     """Base of every error that unclouded raises on purpose.
@@ -30,10 +49,8 @@ class UncloudedError(Exception):
     exit_code = 1
 
     def __init__(self, found: str, *, expected: str = "", remedy: str = "") -> None:
-        super().__init__(found, expected, remedy)
-        self.found = found
-        self.expected = expected
-        self.remedy = remedy
+        self.found, self.expected, self.remedy = printable(found), printable(expected), printable(remedy)
+        super().__init__(self.found, self.expected, self.remedy)
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.found, self.expected, self.remedy) if part)

@@ -221,6 +221,7 @@ def open_scene(
         RadiometryError: nothing says how counts become reflectance, or which level it is.
     """
     from ..scene import Scene
+    from .checks import check_scene
 
     request = Request(sensor, bands, scale, offset, nodata, level, resolution_m)
     if isinstance(source, Scene):
@@ -229,7 +230,7 @@ def open_scene(
         source = _place(os.fspath(source))
     for reader in readers():
         if reader.matches(source):
-            return _checked(reader.open(source, request))
+            return _checked(check_scene(reader.open(source, request)))
     known = "; ".join(reader.title for reader in readers())
     raise InputError(
         f"{source if isinstance(source, (str, Path)) else type(source).__name__} is of no known kind.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tarfile
 import zipfile
 import zlib
@@ -17,8 +18,8 @@ from defusedxml.ElementTree import fromstring
 
 from ..errors import InputError
 
-_LARGEST_TEXT = 64 * 1024 * 1024
-"""Bytes of the largest metadata file that is read; real ones stay below 3 MB."""
+_LARGEST_TEXT = 8 * 1024 * 1024
+"""Bytes of the largest metadata file that is read; real ones stay below 3 MB. XML of this size takes about a second."""
 
 _MOST_FILES = 100_000
 
@@ -125,7 +126,7 @@ class Files:
                 expected="Product metadata is plain XML.",
                 remedy="Do not use this file; download the product again from its source.",
             ) from err
-        except (ParseError, ValueError) as err:
+        except (ParseError, ValueError, LookupError) as err:  # LookupError: an encoding that Python does not know
             raise InputError(
                 f"'{name}' in {self.root} is not XML: {err}.",
                 expected="Product metadata is XML.",
@@ -141,7 +142,7 @@ class Files:
         """
         try:
             return json.loads(self.read(name))
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise InputError(
                 f"'{name}' in {self.root} is not JSON: {err}.",
                 expected="A JSON document is expected.",
@@ -152,6 +153,21 @@ class Files:
 def local_name(element: Element) -> str:
     """Tag without its namespace."""
     return element.tag.rpartition("}")[2]
+
+
+def finite(text: str) -> float:
+    """A number as metadata hold it.
+
+    Raises:
+        ValueError: it is none, not finite, or written as only Python does.
+
+    >>> finite("2.0000E-05")
+    2e-05
+    """
+    value = float(text)
+    if not math.isfinite(value) or "_" in text:
+        raise ValueError(f"{text!r} is no finite number")
+    return value
 
 
 def find_all(root: Element, *names: str) -> Iterator[Element]:

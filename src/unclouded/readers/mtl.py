@@ -9,12 +9,12 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from ..errors import InputError
-from .files import Files, local_name
+from .files import Files, finite, local_name
 
 Groups = dict[str, dict[str, str]]
 """Group name -> key -> value, both in capitals; values are text without quotes."""
 
-_LINE = re.compile(r"^\s*([A-Za-z0-9_]+)\s*=\s*(.*?)\s*$")
+_KEY = re.compile(r"[A-Za-z0-9_]+")
 NAME = re.compile(r"(?:^|_)MTL\.(?:txt|xml|json)$", re.IGNORECASE)
 """Names of MTL files."""
 
@@ -56,10 +56,10 @@ def parse_odl(text: str) -> Groups:
     for line in text.replace("\x00", "").splitlines():
         if line.strip().upper() == "END":
             break
-        match = _LINE.match(line)
-        if match is None:
+        left, equals, right = line.partition("=")
+        key, value = left.strip().upper(), right.strip().strip('"')
+        if not equals or not _KEY.fullmatch(key):
             continue
-        key, value = match.group(1).upper(), match.group(2).strip().strip('"')
         if key == "GROUP":
             current.append(value.upper())
         elif key == "END_GROUP":
@@ -102,16 +102,16 @@ def number(groups: Groups, key: str, *names: str) -> float | None:
     """A value as a number, or None where it is not there.
 
     Raises:
-        InputError: it is there and is no number.
+        InputError: it is there and is no finite number.
     """
     text = find(groups, key, *names)
     if text is None:
         return None
     try:
-        return float(text)
+        return finite(text)
     except ValueError as err:
         raise InputError(
             f"The metadata says {key} = '{text}'.",
-            expected="A number is expected.",
+            expected="A finite number is expected.",
             remedy="Download the product again; the file is damaged.",
         ) from err

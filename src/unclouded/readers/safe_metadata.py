@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from ..errors import InputError, RadiometryError
-from .files import find_all, find_text, local_name
+from .files import find_all, find_text, finite, local_name
 
 _BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """Band of each number, in products that do not say it themselves."""
@@ -68,7 +68,7 @@ def parse_product(root: Element, name: str) -> ProductMetadata:
         name: file, for messages.
 
     Raises:
-        InputError: a number is not one.
+        InputError: a number is not one, or cannot be meant.
         RadiometryError: the quantification value is missing.
     """
     level = "toa" if local_name(root) == "Level-1C_User_Product" else "boa"
@@ -96,11 +96,7 @@ def parse_product(root: Element, name: str) -> ProductMetadata:
     for entry in find_all(root, "RADIO_ADD_OFFSET" if level == "toa" else "BOA_ADD_OFFSET"):
         identifier = entry.get("band_id", entry.get("bandId", ""))
         if identifier not in numbers:
-            raise InputError(
-                f"{name} has an offset for the band number '{identifier}'.",
-                expected="Band numbers are 0 to 12.",
-                remedy="Download the product again; its metadata is damaged.",
-            )
+            raise _damaged(f"{name} has an offset for the band number '{identifier}'.", "Band numbers are 0 to 12.")
         offsets[numbers[identifier]] = _number(entry.text, f"The offset of band {identifier}", name)
     special = {
         find_text(entry, "SPECIAL_VALUE_TEXT"): find_text(entry, "SPECIAL_VALUE_INDEX")
@@ -115,7 +111,10 @@ def parse_product(root: Element, name: str) -> ProductMetadata:
     }
     properties: dict[str, Any] = {key: text for key, text in texts.items() if text is not None}
     if "relative_orbit" in properties:
-        properties["relative_orbit"] = int(_number(properties["relative_orbit"], "The orbit", name))
+        orbit = _number(properties["relative_orbit"], "The orbit", name)
+        if not 0 <= orbit < 1000:
+            raise _damaged(f"The orbit in {name} is {orbit:g}.", "Relative orbits are 1 to 143.")
+        properties["relative_orbit"] = int(orbit)
     return ProductMetadata(
         level=level,
         quantification=_number(quantification, "The quantification value", name),
@@ -150,15 +149,15 @@ def parse_tile(root: Element, name: str) -> dict[str, Any]:
 def _band_name(physical: str) -> str:
     """``B1`` in the metadata is ``B01`` in file names."""
     number = physical[1:]
-    return f"B{int(number):02d}" if number.isdigit() else physical
+    return f"B{number:>02}" if number.isascii() and number.isdecimal() else physical
 
 
 def _number(text: str | None, what: str, name: str) -> float:
     try:
-        return float(text or "")
+        return finite(text or "")
     except ValueError as err:
-        raise InputError(
-            f"{what} in {name} is '{text}'.",
-            expected="A number is expected.",
-            remedy="Download the product again; its metadata is damaged.",
-        ) from err
+        raise _damaged(f"{what} in {name} is '{text or ''}'.", "A finite number is expected.") from err
+
+
+def _damaged(found: str, expected: str) -> InputError:
+    return InputError(found, expected=expected, remedy="Download the product again; its metadata is damaged.")

@@ -23,9 +23,9 @@ from ..radiometry import unknown_scale, with_sun
 from ..raster import PRODUCT_FORMATS, Header, RasterBand
 from ..scene import Band, Radiometry, Scene
 from . import Reader, Request, register
-from .files import Files
+from .files import Files, finite
 from .grids import check_grids, finest
-from .stac_item import Item, ItemBand, Rule
+from .stac_item import Item, ItemBand, Rule, number
 
 _TIMEOUT_S = 60
 _LARGEST = 16 * 1024 * 1024
@@ -63,7 +63,7 @@ class StacReader(Reader):
         headers: dict[str, Header] = {}
         radiometry: dict[str, Radiometry] = {}
         for band, found in named:
-            raster, header = RasterBand.open(found.href, found.index, formats=PRODUCT_FORMATS)
+            raster, header = RasterBand.open(item.resolve(found.href), found.index, formats=PRODUCT_FORMATS)
             nodata = _nodata(sensor, band, found, header)
             record = request.radiometry(_known(item, rule, sensor, band, found, raster, header, nodata), nodata)
             if record is None:
@@ -98,14 +98,22 @@ def read_item(source: Any) -> Item:
     """
     if isinstance(source, Path):
         source = _item_in(source) or source
-        return Item.of(Files.of(source.parent).json(source.name), str(source.absolute()))
+        source = source.absolute()
+        return Item.of(Files(source.parent, [source.name]).json(source.name), str(source), source.parent)
     if isinstance(source, str):
         return Item.of(_fetch(source), source)
     if isinstance(source, Mapping):
-        own = next((link["href"] for link in source.get("links", []) if link.get("rel") == "self"), "")
-        return Item.of(source, own or str(Path.cwd() / "item.json"))
+        return Item.of(source, _own_address(source) or str(Path.cwd() / "item.json"))
     document = source.to_dict(include_self_link=True, transform_hrefs=False)
     return Item.of(document, source.get_self_href() or str(Path.cwd() / "item.json"))
+
+
+def _own_address(document: Mapping[str, Any]) -> str:
+    links = document.get("links")
+    for link in links if isinstance(links, (list, tuple)) else ():
+        if isinstance(link, Mapping) and link.get("rel") == "self":
+            return str(link.get("href") or "")
+    return ""
 
 
 def _is_json(path: Path) -> bool:
@@ -146,7 +154,7 @@ def _fetch(address: str) -> Any:
         )
     try:
         return json.loads(content)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise InputError(
             f"{address} is not JSON: {err}.",
             expected="A STAC item as JSON.",
@@ -162,6 +170,7 @@ def _sensor(item: Item, rule: Rule | None, request: Request) -> sensors.Sensor |
     name = rule.sensor
     if "{instrument}" in name:
         said = item.properties.get("instruments") or [item.properties.get("eo:instrument") or ""]
+        said = said if isinstance(said, (list, tuple)) else [said]
         family = {"oli": "oli", "oli_tirs": "oli", "etm": "etm", "etm+": "etm", "tm": "tm"}
         found = [family[str(entry).lower()] for entry in said if str(entry).lower() in family]
         if not found:
@@ -255,7 +264,7 @@ def _known(
         return Radiometry(1e-4, -0.1 if _baseline(item) >= 4.0 else 0.0, nodata, "stac")
     if found.scale is not None:
         offset = found.offset or 0.0
-        if how == "flag" and rule is not None and rule.flag is not None and bool(item.properties.get(rule.flag)):
+        if how == "flag" and rule is not None and rule.flag is not None and _flag(item, rule.flag):
             offset = 0.0
         if how == "item-sun" and band.kind == "optical":
             return Radiometry(*with_sun(found.scale, offset, _sun_elevation(item)), nodata, "stac")
@@ -268,10 +277,21 @@ def _known(
     return None
 
 
+def _flag(item: Item, name: str) -> bool:
+    value = item.properties.get(name)
+    if not isinstance(value, bool):  # a text "false" would count as true
+        raise RadiometryError(
+            f"Item {item.id} has {name} = {value!r}.",
+            expected="It is true where counts lack the offset already, or false.",
+            remedy="Say it: --scale 0.0001 --offset 0 where the offset is applied, --offset -0.1 where it is not.",
+        )
+    return value
+
+
 def _baseline(item: Item) -> float:
     text = str(item.properties.get("s2:processing_baseline", ""))
     try:
-        return float(text)
+        return finite(text)
     except ValueError as err:
         raise RadiometryError(
             f"Item {item.id} has the processing baseline '{text}'.",
@@ -281,14 +301,18 @@ def _baseline(item: Item) -> float:
 
 
 def _sun_elevation(item: Item) -> float:
-    value = item.properties.get("view:sun_elevation", item.properties.get("eo:sun_elevation"))
-    if not isinstance(value, (int, float)):
+    value = _angle(item, "sun_elevation")
+    if value is None:
         raise RadiometryError(
             f"Item {item.id} does not say how high the sun stood.",
             expected="Level 1 counts become reflectance with view:sun_elevation.",
             remedy="Open the product through its MTL file, or pass --scale and --offset.",
         )
-    return float(value)
+    return value
+
+
+def _angle(item: Item, name: str) -> float | None:
+    return number(item.base, name, item.properties.get(f"view:{name}"), item.properties.get(f"eo:{name}"))
 
 
 def _datetime(item: Item) -> str | None:
@@ -301,18 +325,14 @@ def _properties(item: Item, sensor: sensors.Sensor | None, present: list[str]) -
     baseline = item.properties.get("s2:processing_baseline") or item.properties.get("processing:version")
     if baseline is not None:
         out["processing_baseline"] = str(baseline)
-    for key, names in (
-        ("sun_azimuth_deg", ("view:sun_azimuth", "eo:sun_azimuth")),
-        ("sun_elevation_deg", ("view:sun_elevation", "eo:sun_elevation")),
-    ):
-        value = next((item.properties[name] for name in names if name in item.properties), None)
-        if isinstance(value, (int, float)):
-            out[key] = float(value)
-    if "sun_elevation_deg" in out:
-        out["sun_zenith_deg"] = round(90.0 - out.pop("sun_elevation_deg"), 8)
+    azimuth, elevation = _angle(item, "sun_azimuth"), _angle(item, "sun_elevation")
+    if azimuth is not None:
+        out["sun_azimuth_deg"] = azimuth
+    if elevation is not None:
+        out["sun_zenith_deg"] = round(90.0 - elevation, 8)
     for name in ("platform", "eo:platform"):
         if name in item.properties:
-            out["spacecraft"] = item.properties[name]
+            out["spacecraft"] = str(item.properties[name])
     if sensor is not None:
         out["missing_bands"] = [band.name for band in sensor.band if band.name not in present]
     return out
