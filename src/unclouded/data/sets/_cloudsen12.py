@@ -82,7 +82,7 @@ class CloudSen12Base(DataSet):
         root: folder that holds the data set.
         level: ``l1c`` (13 bands, top of atmosphere) or ``l2a`` (12 bands, surface).
         kind: labels to read: ``high`` (dense) or ``scribble``.
-        with_sar: add backscatter VV and VH in decibel and the incidence angle in degrees.
+        with_sar: add backscatter VV and VH in decibel, and the incidence angle in degrees where the packaging has it.
         with_dem: add elevation in metres.
         with_aot: add the aerosol layer of ``l2a`` as a thirteenth band, on the scale of the reflectance, as
             MSCloudCAM does.
@@ -98,6 +98,7 @@ class CloudSen12Base(DataSet):
     sensors = ("sentinel2-l1c", "sentinel2-l2a")
     labels = HIGH
     schemes = ("official", "mscloudcam", "temperate-june")
+    sar: ClassVar[tuple[str, ...]] = ("vv", "vh", "angle")
     masks: ClassVar[tuple[str, ...]] = tuple(THIRD_PARTY)
 
     def __init__(
@@ -123,7 +124,7 @@ class CloudSen12Base(DataSet):
         self.level, self.kind, self.keep_padding = level, kind, keep_padding
         self.with_sar, self.with_dem, self.with_aot = with_sar, with_dem, with_aot
         self.table = TABLES[kind] | dict.fromkeys(ignore_codes, lab.IGNORED)
-        self.bands = bands(level, with_aot=with_aot, with_sar=with_sar, with_dem=with_dem)
+        self.bands = bands(level, with_aot=with_aot, sar=self.sar if with_sar else (), with_dem=with_dem)
         super().__init__(root)
 
     @abstractmethod
@@ -214,7 +215,7 @@ def choose(option: str, value: str, allowed: Sequence[str]) -> None:
         )
 
 
-def bands(level: str, *, with_aot: bool = False, with_sar: bool = False, with_dem: bool = False) -> tuple[Band, ...]:
+def bands(level: str, *, with_aot: bool = False, sar: Sequence[str] = (), with_dem: bool = False) -> tuple[Band, ...]:
     """Bands of a patch in the order of its planes.
 
     >>> [band.name for band in bands("l2a", with_dem=True)][-3:]
@@ -224,8 +225,7 @@ def bands(level: str, *, with_aot: bool = False, with_sar: bool = False, with_de
     if with_aot:
         # Neither light nor ground: only networks with a fixed list of bands can use it.
         out += (Band("AOT", None, None, None, 10.0, "aerosol"),)
-    if with_sar:
-        out += sensors.bands_of("sentinel1-grd")
+    out += sensors.bands_of("sentinel1-grd", sar)
     if with_dem:
         out += sensors.bands_of("dem")
     return out

@@ -9,7 +9,6 @@ labels: data card of the release, and what its users read from it; each is check
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,14 +36,11 @@ from ._cloudsen12 import NO_LABEL, CloudSen12Base, Stored, check_decibel, choose
 from .base import Record
 from .cloudsen12 import fake_codes, fake_counts
 
-_LOG = logging.getLogger("unclouded")
-
 _SPLITS = {"train": "train", "validation": "choose", "val": "choose", "test": "test"}
 _SIDES = {509: 512, 2000: 2048}
 """Side of the padded patch by its own side."""
 _LABEL_CHANNEL = 13
 """In mlstac files the label follows the 13 bands."""
-_SAR = ("vv", "vh", "angle")
 _MASKS = {"sen2cor": "cloudmask_sen2cor", "s2cloudless": "cloudmask_s2cloudless", "qa60": "cloudmask_qa60"}
 
 
@@ -71,6 +67,7 @@ class CloudSen12Plus(CloudSen12Base):
         "Get the cloudsen12-l1c.*.part.taco files (and -l2a, -extra where wanted) of "
         "huggingface.co/datasets/tacofoundation/CloudSEN12 into one folder; pip install 'unclouded[data]'."
     )
+    sar = ("vv", "vh")
     masks = tuple(_MASKS)
 
     def __init__(self, root: Path, *, size: int | None = 509, **options: Any) -> None:
@@ -188,7 +185,7 @@ class CloudSen12Plus(CloudSen12Base):
         used = list(range(1, spectral + self.with_aot + 1))
         counts = read_tiff(image[0].gdal, bands=used, dtypes=("uint16", "int16"))
         codes = read_tiff(label[0].gdal, shape=counts.shape[1:])[0]
-        names = _SAR * self.with_sar + ("elevation",) * self.with_dem
+        names = self.sar * self.with_sar + ("elevation",) * self.with_dem
         extra = [self._extra_plane(record, name, codes.shape) for name in names]
         planes = np.stack(extra).astype(np.float32) if extra else np.empty((0, *codes.shape), np.float32)
         if self.with_sar:
@@ -249,7 +246,7 @@ class CloudSen12Plus(CloudSen12Base):
                 image = fake_image(14 if level == "l2a" else 13, codes, kind)
                 stored: dict[str, NDArray[Any]] = {f"s2{level}": image, "target": codes[None]}
                 files[level].append((row, fake_sample(stored)))
-            extra = {"vv": -9.5, "vh": -16.0, "angle": 38.0, "elevation": 320.0}
+            extra = {"vv": -9.5, "vh": -16.0, "elevation": 320.0}
             planes = {name: np.full((1, *codes.shape), value, np.float32) for name, value in extra.items()}
             planes["cloudmask_sen2cor"] = np.where(codes == 1, 9, 4)[None].astype(np.uint8)
             files["extra"].append((row, fake_sample(planes)))
