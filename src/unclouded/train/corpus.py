@@ -257,13 +257,13 @@ def choose_bands(
     return image[rows], tuple(bands[row] for row in rows)
 
 
-def in_units(image: NDArray[np.float32], bands: Sequence[Band]) -> NDArray[np.float32]:
+def in_units(image: NDArray[np.float32], bands: Sequence[Band], level: str) -> NDArray[np.float32]:
     """Bands that are no reflectance brought to about 0 to 1: kelvin, decibel, degrees, metres.
 
     Thermal 180 to 330 K; VV and VH (dB + 25) / 25, clipped to 0..1.2; incidence angle / 90; elevation / 10000.
-    The papers leave these scales open.
+    The papers leave these scales open. Stored numbers (``level`` "counts") stay as they are.
     """
-    if all(band.kind == "optical" for band in bands):
+    if level == "counts" or all(band.kind == "optical" for band in bands):
         return image
     out = image.copy()
     for row, band in enumerate(bands):
@@ -287,7 +287,7 @@ def _count(
     if histogram is None:
         histogram = BandHistogram(len(bands))
     valid: NDArray[np.bool_] = np.asarray(np.isfinite(image).all(axis=0))
-    histogram.update(in_units(image, bands), valid)
+    histogram.update(in_units(image, bands, sample.level), valid)
     return histogram
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 
 from ..errors import MissingDependencyError
 from ..scene import Band
@@ -61,8 +63,10 @@ class Journal:
         folder = self.folder / "pictures"
         folder.mkdir(exist_ok=True)
         profile = {"driver": "PNG", "dtype": "uint8", "count": 3, "height": panels.shape[1], "width": panels.shape[2]}
-        with rasterio.open(folder / f"epoch-{epoch:04d}.png", "w", **profile) as file:
-            file.write(panels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(folder / f"epoch-{epoch:04d}.png", "w", **profile) as file:
+                file.write(panels)
 
     def close(self) -> None:
         """Bring everything to the disk."""

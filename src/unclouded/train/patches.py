@@ -108,7 +108,7 @@ class Patches:
         size = self.config.batch
         ready: list[Batch] = []
         for item in self.judged[index * size : (index + 1) * size]:
-            ready.extend(self._judged(item))
+            ready.extend(self.patches_of(item))
         return [stacked(ready[start : start + size]) for start in range(0, len(ready), size)]
 
     def shown(self, number: int) -> tuple[Batch, tuple[Band, ...]]:
@@ -134,7 +134,8 @@ class Patches:
     def _removes(self) -> bool:
         return self.config.task == "removal"
 
-    def _judged(self, item: Item) -> Iterator[Batch]:
+    def patches_of(self, item: Item) -> Iterator[Batch]:
+        """The patches by which one image is judged, each a batch of one."""
         source = self.sources[item.source]
         patch = self.config.patch
         if self._removes:
@@ -172,7 +173,7 @@ class Patches:
         if self.front_end == "slots":
             rows = [row for row, band in enumerate(bands) if slot_index(band) is not None]
             image, bands = image[rows], tuple(bands[row] for row in rows)
-        return sample, in_units(image, bands), bands
+        return sample, in_units(image, bands, sample.level), bands
 
     def _cut(
         self, image: NDArray[np.float32], sets: NDArray[np.uint8], gsd_m: float, item: Item, rng: np.random.Generator

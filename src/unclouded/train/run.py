@@ -86,7 +86,7 @@ class Run:
             InputError: the run has not come that far.
         """
         name = {"best": checkpoint.BEST, "last": checkpoint.LAST}[which]
-        net = models.create(self.config.model.name, **self.options).eval()
+        net = models.create(self.config.model.name, **without_download(self.options)).eval()
         net.load_state_dict(_weights(checkpoint.read(self.folder / name)))
         return net
 
@@ -254,6 +254,11 @@ def make_network(config: RunConfig) -> tuple[nn.Module, dict[str, Any]]:
     if part.freeze:
         log.info("%d numbers are frozen", freeze(net, part.freeze))
     return net, options
+
+
+def without_download(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a network whose weights come from a file: nothing pretrained is fetched for it."""
+    return {**options, "pretrained": False} if options.get("pretrained") else dict(options)
 
 
 def start_from(net: nn.Module, path: Path) -> list[str]:
