@@ -9,14 +9,22 @@ import functools
 from importlib.util import find_spec
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
+from odc.geo.geobox import GeoBox
 from safetensors.torch import load, save
 
+import unclouded
 from unclouded import models
+from unclouded.classes import SEVEN
 from unclouded.descriptors import SLOTS
 from unclouded.errors import ModelError
+from unclouded.infer.runner import load_runner
+from unclouded.models.card import BandInput, ModelCard
+from unclouded.sensors import bands_of
+from unclouded.train.export import export
+
+from ..fakes_scene import UTM_GRID, make_scene
 
 _SEGFORMER = {
     "depths": [1] * 4, "hidden_sizes": [8, 16, 16, 32], "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 16,
@@ -208,21 +216,61 @@ def test_bands_may_come_in_any_order_number_and_company(name):
         assert net(image[:, :2], descriptors[:, :2]).shape == out.shape
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", models.names())
-def test_onnx_equals_torch(name, tmp_path):
-    net = build(name)
-    given = inputs(net, n=1, sides=(64, 96))
-    path = tmp_path / "graph.onnx"
-    labels = ["image", "second"][: len(given)]
-    torch.onnx.export(net, given, path, input_names=labels, output_names=["out"], opset_version=17, dynamo=False)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    other = inputs(net, n=1, sides=(64, 96), seed=9)
-    got = session.run(None, {label: part.numpy() for label, part in zip(labels, other, strict=True)})[0]
+FOUR = ("clear", "thick", "thin", "shadow")
+QUICK = {"mscloudcam", "segformer-b0", "slots-unet"}
+"""Models whose export is tested by default."""
+
+
+def card_of(name, net):
+    """A card that describes a network of this file."""
+    settings = {
+        "name": name, "title": name, "version": "1", "architecture": name, "options": SMALL.get(name, {}),
+        "front_end": getattr(net, "front_end", "fixed"), "percentiles": True, "licence": "none", "parameters": 1,
+        "grid_m": 10.0, "stride": getattr(net, "stride", 32),
+    }  # fmt: skip
+    if removes(net):
+        radar = ({"name": "vv", "low_db": -25, "high_db": 0}, {"name": "vh", "low_db": -32.5, "high_db": 0})
+        settings |= {"task": "removal", "front_end": "bands", "bands": BAND_INPUTS[3:0:-1], "sar": radar}
+        return ModelCard(**settings)
     with torch.no_grad():
-        expected = net(*other).numpy()
-    np.testing.assert_allclose(got, expected, atol=1e-4 * float(np.abs(expected).max()))
+        classes = {1: ("cloud",), 4: FOUR, 7: SEVEN}[net(*inputs(net, n=1)).shape[1]]
+    if settings["front_end"] == "fixed":
+        settings |= {"front_end": "bands", "bands": BAND_INPUTS, "scaling": {"mode": "divide-3000"}}
+    if not getattr(net, "any_size", True):
+        settings["tile"] = 3 * settings["stride"]
+    return ModelCard(**settings | {"classes": classes})
+
+
+BAND_INPUTS = tuple(
+    BandInput(name=band.name, common_name=band.common_name, min_nm=band.min_nm, max_nm=band.max_nm)
+    for band in bands_of("sentinel2-l1c")
+)
+
+
+@pytest.mark.filterwarnings("ignore::unclouded.errors.UncloudedWarning")
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in models.names()]
+)
+def test_exported_networks_equal_torch_and_mask_a_scene(name, tmp_path):
+    net = build(name)
+    card = card_of(name, net)
+    folder = tmp_path / "model"
+    export(net, card, folder)  # compares ONNX and torch, at several sizes where the network exports at any
+    again = ModelCard.load(folder / f"{name}.json")
+    assert set(again.sha256) == {"onnx", "safetensors"}
+    assert again.parameters == sum(p.numel() for p in net.parameters())
+    if removes(net):
+        image, radar = (part.numpy() for part in inputs(net, n=1, sides=(64, 96), seed=9))
+        results = [load_runner(folder / f"{name}.{kind}", 1).run(image, radar) for kind in ("onnx", "safetensors")]
+    else:
+        scene = make_scene(GeoBox((70, 130), UTM_GRID.affine, UTM_GRID.crs), bands=bands_of("sentinel2-l1c"))
+        results = [
+            unclouded.mask(scene, model=folder / f"{name}.{kind}", tile=128, halo=32, threads=1).probability.values
+            for kind in ("onnx", "safetensors")
+        ]
+        assert np.isnan(results[0][:, :20, :20]).all()
+        assert np.isfinite(results[0][:, 20:]).all()
+    np.testing.assert_allclose(*results, atol=1e-4 * max(1.0, float(np.nanmax(np.abs(results[1])))))
 
 
 def test_unknown_names_are_told():

@@ -15,9 +15,9 @@ from .runner import descriptor_length, read_weights, result_name, second_input
 try:  # onnxruntime exports its exceptions nowhere else
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
-    _BROKEN: tuple[type[Exception], ...] = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, RuntimeError)
+    BROKEN: tuple[type[Exception], ...] = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, RuntimeError)
 except ImportError:
-    _BROKEN = (RuntimeError,)
+    BROKEN = (RuntimeError,)
 
 
 class OnnxRunner:
@@ -45,7 +45,7 @@ class OnnxRunner:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except _BROKEN as err:
+        except BROKEN as err:
             raise ModelError(
                 f"onnxruntime cannot load {weights}: {_first_line(err)}.",
                 expected="The file is an ONNX network of operator set 17 or another that onnxruntime knows.",

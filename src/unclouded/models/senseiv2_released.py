@@ -92,17 +92,27 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: the published state dict, or that of the encoder alone (keys that start with ``blocks.``).
 
     Returns:
-        The same tensors; 1 x 1 convolutions of the recovery module become matrices.
+        The same tensors; 1 x 1 convolutions of the recovery module become matrices. Names of another form stay.
     """
     out: dict[str, Tensor] = {}
     for key, value in state.items():
-        part, rest = key.split(".", 1)
-        if part == "blocks":
-            out[encoder_key(key)] = value
-        elif part == "senseiv2":
-            out["front." + encoder_key(rest)] = value
-        elif part == "segmenter":
-            out["segmenter.net." + segformer_key(rest)] = value
-        else:
-            out["recovery." + recovery_key(rest)] = value.flatten(1) if value.ndim == 4 else value
+        try:
+            name = _own_key(key)
+        except (ValueError, KeyError):
+            name = key
+        out[name] = value.flatten(1) if name.startswith("recovery.") and value.ndim == 4 else value
     return out
+
+
+def _own_key(key: str) -> str:
+    """Name in this package; ValueError or KeyError for one that the published models do not have."""
+    part, rest = key.split(".", 1)
+    if part == "blocks":
+        return encoder_key(key)
+    if part == "senseiv2":
+        return "front." + encoder_key(rest)
+    if part == "segmenter":
+        return "segmenter.net." + segformer_key(rest)
+    if part == "recovery_module":
+        return "recovery." + recovery_key(rest)
+    raise KeyError(part)

@@ -2,102 +2,179 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import logging
 import os
 import tempfile
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..descriptors import SLOTS
-from ..errors import ModelError
-from ..infer.runner import descriptor_length
+from ..errors import MissingDependencyError, ModelError
+from ..infer.runner import descriptor_length, result_name, second_input
 from ..models.card import ModelCard
 
 EQUAL_WITHIN = 1e-4
-"""Largest difference between the logits of torch and ONNX, relative to their largest magnitude."""
+"""Largest difference between the results of torch and ONNX, relative to their largest magnitude."""
+
+ONE_SIZE = 512
+"""Sides of the images, at most, that an ONNX file takes whose network exports at one size only."""
+
+_log = logging.getLogger("unclouded")
 
 
-def example_inputs(card: ModelCard, n: int, bands: int, rows: int, cols: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random inputs of the right shapes: image (n, b, h, w) and descriptors (n, b, d)."""
+def example_inputs(card: ModelCard, n: int, bands: int, rows: int, cols: int) -> tuple[Tensor, ...]:
+    """Random inputs of the right shapes: an image (n, b, h, w), and what the network takes beside it.
+
+    Args:
+        card: the network's card; fixed bands override ``bands``.
+        n, bands, rows, cols: sizes.
+
+    >>> card = ModelCard(name="x", title="X", version="1", architecture="slots-unet", front_end="slots",
+    ...                  classes=("clear", "cloud"), licence="none", parameters=1)
+    >>> [tuple(one.shape) for one in example_inputs(card, 2, 4, 64, 96)]
+    [(2, 4, 64, 96), (2, 4, 10)]
+    """
+    bands = len(card.bands) or bands
     rng = np.random.default_rng(bands * 1000 + rows)
-    image = rng.uniform(0.0, 0.8, (n, bands, rows, cols)).astype(np.float32)
+    image = torch.from_numpy(rng.uniform(0.0, 0.8, (n, bands, rows, cols)).astype(np.float32))
+    second = second_input(card)
+    if second is None:
+        return (image,)
+    if second == "sar":
+        return image, torch.from_numpy(rng.uniform(0.0, 1.0, (n, len(card.sar), rows, cols)).astype(np.float32))
     descriptors = rng.uniform(-1, 1, (n, bands, descriptor_length(card))).astype(np.float32)
     if card.front_end == "slots":
         descriptors = np.zeros_like(descriptors)
         for band in range(bands):
             descriptors[:, band, band % len(SLOTS)] = 1.0
         descriptors /= np.maximum(descriptors.sum(axis=1, keepdims=True), 1.0)
-    return torch.from_numpy(image), torch.from_numpy(descriptors)
+    return image, torch.from_numpy(descriptors)
 
 
-def export(net: nn.Module, card: ModelCard, folder: Path) -> ModelCard:
+def export(net: nn.Module, card: ModelCard, folder: Path, *, onnx: bool = True) -> ModelCard:
     """Write ``<name>.safetensors``, ``<name>.onnx`` and ``<name>.json`` into a folder.
 
     Args:
         net: the network in eval mode, on the CPU.
-        card: its card; checksums and the number of parameters are filled in.
-        folder: where the three files go; files of the same name are replaced.
+        card: its card; checksums, the number of parameters and, for networks that export at one size only, the tile
+            are filled in.
+        folder: where the files go; files of the same name are replaced.
+        onnx: also write the ONNX file. Without it the model runs with torch only.
 
     Returns:
         The completed card.
 
     Raises:
-        ModelError: ONNX and torch disagree.
+        ModelError: the network has no ONNX form, or ONNX and torch disagree.
+        MissingDependencyError: the ONNX file is wanted, and the package onnx is not installed.
     """
-    import onnx
     from safetensors.torch import save_file
 
     net = net.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     card = card.model_copy(update={"parameters": sum(p.numel() for p in net.parameters())})
+    if onnx and card.tile is None and not getattr(net, "any_size", True):
+        card = card.model_copy(update={"tile": ONE_SIZE // card.stride * card.stride})
+    text = card.model_dump_json(exclude={"sha256"})
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         weights, graph = Path(scratch) / "weights", Path(scratch) / "graph.onnx"
-        state = {key: value.contiguous() for key, value in net.state_dict().items()}
-        text = card.model_dump_json(exclude={"sha256"})
+        # Clones, because entries that share memory are refused.
+        state = {key: value.contiguous().clone() for key, value in net.state_dict().items()}
         save_file(state, str(weights), metadata={"card": text})
-        image, descriptors = example_inputs(card, 2, 4, 64, 96)
-        names = {"image": {0: "n", 1: "b", 2: "h", 3: "w"}, "descriptors": {0: "n", 1: "b"}}
-        torch.onnx.export(
-            net,
-            (image, descriptors),
-            str(graph),
-            input_names=["image", "descriptors"],
-            output_names=["logits"],
-            dynamic_axes={**names, "logits": {0: "n", 2: "h", 3: "w"}},
-            opset_version=17,
-            dynamo=False,
-        )
-        model = onnx.load(str(graph))
-        onnx.helper.set_model_props(model, {"card": text})
-        onnx.checker.check_model(model)
-        onnx.save(model, str(graph))
-        _same(net, graph, card)
+        made = {"safetensors": weights}
+        if onnx:
+            _write_graph(net, card, graph, text)
+            made["onnx"] = graph
         sums = {}
-        for made, suffix in ((weights, "safetensors"), (graph, "onnx")):
-            sums[suffix] = hashlib.sha256(made.read_bytes()).hexdigest()
-            made.chmod(0o644)
-            os.replace(made, folder / f"{card.name}.{suffix}")
+        for suffix, path in made.items():
+            sums[suffix] = hashlib.sha256(path.read_bytes()).hexdigest()
+            path.chmod(0o644)
+            os.replace(path, folder / f"{card.name}.{suffix}")
+    if not onnx:  # what an earlier export left would not be this network
+        (folder / f"{card.name}.onnx").unlink(missing_ok=True)
     card = card.model_copy(update={"sha256": sums})
     card.save(folder / f"{card.name}.json")
     return card
 
 
-def _same(net: nn.Module, graph: Path, card: ModelCard) -> None:
+def _write_graph(net: nn.Module, card: ModelCard, path: Path, text: str) -> None:
+    try:
+        import onnx
+    except ImportError as err:
+        raise MissingDependencyError.for_extra("onnx", "torch") from err
+
+    given = example_inputs(card, *_cases(card)[0])
+    second, result = second_input(card), result_name(card)
+    names = ["image"] + ([second] if second else [])
+    size = {2: "h", 3: "w"}
+    axes = {"image": {0: "n", **size}, result: {0: "n", **size}}
+    if second == "sar":
+        axes[second] = {0: "n", **size}
+    elif second:
+        axes["image"][1], axes[second] = "b", {0: "n", 1: "b"}
+    said = io.StringIO()
+    try:
+        # The exporter prints the whole graph when it fails, and warns of every size that it takes as constant; that
+        # the result is right at other sizes is checked below.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                net, given, str(path), input_names=names, output_names=[result],
+                dynamic_axes=axes if card.tile is None else None, opset_version=17, dynamo=False,
+            )  # fmt: skip
+    except torch.onnx.errors.OnnxExporterError as err:
+        _log.debug("%s", said.getvalue())
+        raise ModelError(
+            f"The network '{card.architecture}' has no ONNX form: {(str(err).strip().splitlines() or ['?'])[0]}",
+            expected="Every part of the network is an operation of ONNX operator set 17.",
+            remedy="Write it without ONNX, and run it with torch, or put the part differently.",
+        ) from err
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, {"card": text})
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    _same(net, path, card)
+
+
+def _cases(card: ModelCard) -> list[tuple[int, int, int, int]]:
+    """Batch, bands, rows and columns of the example, and of what is compared."""
+    if card.tile is not None:
+        return [(1, 1, card.tile, card.tile)]
+    unit = -(-32 // card.stride) * card.stride
+    return [(2, 4, 2 * unit, 3 * unit), (1, 2, 2 * unit, 2 * unit), (2, 6, 3 * unit, 5 * unit), (1, 13, 4 * unit, unit)]
+
+
+def _same(net: nn.Module, path: Path, card: ModelCard) -> None:
+    """Compare torch and ONNX on images that the export has not seen."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    for n, bands, rows, cols in ((1, 2, 64, 64), (2, 6, 96, 160), (1, 13, 128, 32)):
-        image, descriptors = example_inputs(card, n, bands, rows, cols)
+    from ..infer.onnx_runner import BROKEN
+
+    session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for n, bands, rows, cols in _cases(card)[1:] or _cases(card):
+        given = tuple(1.0 - one if one.ndim == 4 else one for one in example_inputs(card, n, bands, rows, cols))
         with torch.no_grad():
-            expected = net(image, descriptors).numpy()
-        got = session.run(None, {"image": image.numpy(), "descriptors": descriptors.numpy()})[0]
-        worst = float(np.abs(got - expected).max() / np.abs(expected).max())
+            expected = net(*given).numpy()
+        feed = {node.name: one.numpy() for node, one in zip(session.get_inputs(), given, strict=True)}
+        try:
+            got = session.run(None, feed)[0]
+        except BROKEN:
+            got = np.empty(0)  # sizes inside that do not fit
+        fits = got.shape == expected.shape
+        worst = float(np.abs(got - expected).max() / np.abs(expected).max()) if fits else float("inf")
         if not worst <= EQUAL_WITHIN:
             raise ModelError(
-                f"The exported network differs from torch by {worst:.2g} for {bands} bands of {rows} x {cols} pixels.",
-                expected=f"Both agree within {EQUAL_WITHIN:g} of the largest logit.",
-                remedy="Look for an operation whose export depends on the example's shape.",
+                f"The exported network differs from torch by {worst:.2g} for {given[0].shape[1]} bands of"
+                f" {rows} x {cols} pixels.",
+                expected=f"Both agree within {EQUAL_WITHIN:g} of the largest value.",
+                remedy="Look for an operation whose export depends on the example's size; a network that exports at one"
+                " size only says so with any_size = False.",
             )
