@@ -230,7 +230,7 @@ class Scene:
             "file": getattr(self.sources[band.name], "path", None),
             "scale": record.scale,
             "offset": record.offset,
-            "nodata": None if nodata is None else str(nodata) if np.isnan(nodata) else nodata,
+            "nodata": nodata if nodata is None or np.isfinite(nodata) else str(nodata),  # JSON has no NaN
             "radiometry": record.source,
             "calibrated": record.calibrated,
         }

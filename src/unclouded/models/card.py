@@ -17,10 +17,13 @@ from ..errors import ModelError
 from ..normalise import Mode, Normaliser
 
 
+_LARGEST = 1024 * 1024
+
+
 class Strict(BaseModel):
     """Base of the card's parts: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TrainingSource(Strict):
@@ -222,7 +225,15 @@ class ModelCard(Strict):
             ModelError: the file is missing, not JSON, or does not follow the schema.
         """
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            with path.open("rb") as file:
+                content = file.read(_LARGEST + 1)
+            if len(content) > _LARGEST:
+                raise ModelError(
+                    f"The model card {path} is larger than {_LARGEST // 2**20} MiB.",
+                    expected="A card is a JSON file of a few pages.",
+                    remedy="Name the card itself, the JSON file beside the weights.",
+                )
+            return cls.model_validate_json(content)
         except OSError as err:
             raise ModelError(
                 f"The model card {path} cannot be read: {err.strerror or err}.",
