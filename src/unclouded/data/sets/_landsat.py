@@ -191,7 +191,7 @@ class CcaSet(LandsatSet):
         """Sets of classes; where a scene has no shadow labelled, what is called clear may also be shadow."""
         shadowed = 64 in self.codes_of_scene(record)
         table = dict(self.labels) if shadowed else {**self.labels, 128: lab.NOT_CLOUD}
-        return lab.to_sets(self.read_codes(record), table)
+        return lab.to_sets(self.read_codes(record), table, str(record.files["label"]))
 
 
 def cloud_cover(metadata: Path | None) -> dict[str, float]:

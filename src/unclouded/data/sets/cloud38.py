@@ -161,9 +161,8 @@ class Cloud38(DataSet):
     def _sets(self, record: Record) -> NDArray[np.uint8]:
         path = record.files["label"]
         if not path.name.startswith("edited_corrected_gts_"):
-            return lab.to_sets(
-                read_tiff(path, count=1, dtypes=("uint8",), shape=(SIDE, SIDE))[0], self.labels
-            )
+            patch = read_tiff(path, count=1, dtypes=("uint8",), shape=(SIDE, SIDE))[0]
+            return lab.to_sets(patch, self.labels, str(path))
         # Scenes were padded to whole patches, evenly on both sides, the odd pixel below and at the right.
         window, sets = [], np.full((SIDE, SIDE), lab.MISSING, np.uint8)
         for size, number in zip(head(path).shape, (record.tags["row"], record.tags["col"]), strict=True):
@@ -178,7 +177,8 @@ class Cloud38(DataSet):
             window.append((max(first, 0), min(first + SIDE, size), max(-first, 0)))
         (top, bottom, down), (left, right, across) = window
         codes = read_window(path, Window(top, left, bottom - top, right - left), count=1, dtypes=("uint8",))[0]
-        sets[down : down + codes.shape[0], across : across + codes.shape[1]] = lab.to_sets(codes, self.labels)
+        part = (slice(down, down + codes.shape[0]), slice(across, across + codes.shape[1]))
+        sets[part] = lab.to_sets(codes, self.labels, str(path))
         return sets
 
     @classmethod

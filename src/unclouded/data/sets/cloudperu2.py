@@ -76,7 +76,7 @@ class CloudPeru2(DataSet):
         stored = read_tiff(record.files["image"], count=4, dtypes=("uint8",))
         codes = read_tiff(record.files["label"], count=1, dtypes=("uint8",), shape=stored.shape[1:])[0]
         image = stored.astype(np.float32) * np.float32(sensor.scale)
-        sets, outside = lab.to_sets(codes, self.labels), (stored == 0).all(axis=0)
+        sets, outside = lab.to_sets(codes, self.labels, str(record.files["label"])), (stored == 0).all(axis=0)
         image[:, outside], sets[outside] = np.nan, lab.MISSING
         return Sample(
             record.name, self.name, record.scene, record.split, image, sets, sensor.bands, sensor.grid_m, "counts"

@@ -34,8 +34,8 @@ class Gf1Whu(SceneSet):
     """See the module's text. Counts are divided by 1023; this is not reflectance.
 
     Splits: CloudMamba trains on 86 and tests on 22 scenes, and the list is not published. ``random`` gives 70, 10 and
-    20 % of the scenes, seed 42. ``cloudmamba`` takes lists of your own, ``train.txt`` and ``test.txt`` in the folder,
-    one scene a line.
+    20 % of the scenes, seed 42. ``cloudmamba`` takes lists of your own in the folder, ``train.txt``, ``test.txt`` and
+    if there is one ``choose.txt``, one scene a line.
     """
 
     name = "gf1_whu"
@@ -75,8 +75,10 @@ class Gf1Whu(SceneSet):
             parts = (("train", 0.7), ("choose", 0.1), ("test", 0.2))
             return by_scene(self.records, split_by_scene((record.scene for record in self.records), parts, 42))
         split: dict[str, str] = {}
-        for part in ("train", "test"):
+        for part in ("train", "test", "choose"):
             path = self.root / f"{part}.txt"
+            if part == "choose" and not path.is_file():
+                continue
             if not path.is_file():
                 raise InputError(
                     f"{path} is not there.",
@@ -87,8 +89,8 @@ class Gf1Whu(SceneSet):
         gone = sorted({record.scene for record in self.records} - set(split))
         if gone:
             raise InputError(
-                f"train.txt and test.txt in {self.root} leave out {len(gone)} scenes, e.g. {gone[0]}.",
-                expected="Every scene is in one of them.",
+                f"The lists in {self.root} leave out {len(gone)} scenes, e.g. {gone[0]}.",
+                expected="Every scene is in train.txt, test.txt or choose.txt.",
                 remedy="Add the scene, or move its files out of the folder.",
             )
         return by_scene(self.records, split)
@@ -96,7 +98,7 @@ class Gf1Whu(SceneSet):
     def read_sets(self, record: Record) -> NDArray[np.uint8]:
         """Sets of classes of a scene or window, (y, x)."""
         codes = read_window(record.files["label"], self.window(record), count=1, dtypes=("uint8",))[0]
-        return lab.to_sets(codes, self.labels)
+        return lab.to_sets(codes, self.labels, str(record.files["label"]))
 
     def read(self, record: Record) -> Sample:
         """Read one scene, or a window of it."""

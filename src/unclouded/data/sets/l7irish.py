@@ -129,7 +129,7 @@ and unpack them below one folder."
             return super().read_sets(record)
         codes = self.read_codes(record)
         clear = lab.CLEAR if 0 in self.codes_of_scene(record) else lab.NOT_CLOUD
-        sets = lab.to_sets(codes, {**SECOND, 255: clear})
+        sets = lab.to_sets(codes, {**SECOND, 255: clear}, str(record.files["label"]))
         part = self.window(record)
         for name in ("B1", "B2", "B3", "B4", "B5", "B7"):
             path, index = (

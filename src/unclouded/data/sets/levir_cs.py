@@ -111,7 +111,7 @@ class LevirCs(SceneSet):
         """Sets of classes of a scene or window; pixels without data, called 0 in the masks, are missing."""
         part = self.window(record)
         codes = read_window(record.files["label"], part, count=1, dtypes=("uint8",))[0]
-        sets = lab.to_sets(codes, self.labels)
+        sets = lab.to_sets(codes, self.labels, str(record.files["label"]))
         stored = read_window(record.files["image"], part, count=4, dtypes=("uint16", "int16"))
         sets[(stored == 0).all(axis=0)] = lab.MISSING
         return sets

@@ -116,7 +116,7 @@ folders public and private."
             stored = np.concatenate(planes)
         codes = read_tiff(record.files["label"], count=1, dtypes=("uint8",), shape=stored.shape[1:])[0]
         image = stored.astype(np.float32) * np.float32(1e-4)
-        sets, missing = lab.to_sets(codes, self.labels), (stored == 0).all(axis=0)
+        sets, missing = lab.to_sets(codes, self.labels, str(record.files["label"])), (stored == 0).all(axis=0)
         image[:, missing], sets[missing] = np.nan, lab.MISSING
         bands = sensors.bands_of("sentinel2-l2a", BANDS)
         return Sample(record.name, self.name, record.scene, record.split, image, sets, bands, 10.0, "boa")

@@ -83,7 +83,7 @@ and unpack it."
         """Sets of classes, from codes or colours."""
         path, part = record.files["label"], self.window(record)
         if path.suffix.casefold() == ".tif":
-            return lab.to_sets(read_window(path, part, count=1, dtypes=("uint8",))[0], self.labels)
+            return lab.to_sets(read_window(path, part, count=1, dtypes=("uint8",))[0], self.labels, str(path))
         picture = read_window(path, part, count=(3, 4), dtypes=("uint8",))[:3].astype(np.int32)
         packed = picture[0] << 16 | picture[1] << 8 | picture[2]
         known = {red << 16 | green << 8 | blue: code for (red, green, blue), code in COLOURS.items()}

@@ -252,7 +252,7 @@ class Folder(SceneSet):
                 expected="Label rasters hold integer codes.",
                 remedy="Store the codes as bytes.",
             )
-        return lab.to_sets(codes, self.table)
+        return lab.to_sets(codes, self.table, str(record.files["label"]))
 
     def read(self, record: Record) -> Sample:
         """Read one image, or a window of it."""
