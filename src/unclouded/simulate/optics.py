@@ -124,10 +124,12 @@ def two_stream(
     >>> one.round(3), through.round(3)
     (array([0.   , 0.493, 0.6  ], dtype=float32), array([1.   , 0.355, 0.   ], dtype=float32))
     """
-    limits = np.asarray(limits, np.float32)
-    s2 = ((1 - limits) / (1 + limits)) ** 2
+    # In double precision: what 1 - w loses would be all of it.
+    exact = np.asarray(limits, np.float64)
+    s2 = ((1 - exact) / (1 + exact)) ** 2
     w = (1 - s2) / (1 - s2 * ASYMMETRY)
     k = np.sqrt(3 * (1 - w) * (1 - w * ASYMMETRY))
+    limits = exact.astype(np.float32)
     e = np.exp(np.asarray(-k * path, np.float32) * tau)
     square = e * e
     rest = np.reciprocal(1 - limits**2 * square)

@@ -59,7 +59,7 @@ def illumination(
         # Ground is in shadow where the terrain on the way to the sun stands higher than the ray.
         ray = elevation + np.float32(step * resolution_m / tangent)
         light[_moved(elevation, round(up * step), round(right * step)) > ray] = 0.0
-        step *= 1.35
+        step *= 1.12
     return np.asarray(light, np.float32)
 
 
