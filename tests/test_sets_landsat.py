@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from unclouded.data import labels as lab
 from unclouded.data.sets import open_set
-from unclouded.data.sets._fakes import ETM_RADIANCE
+from unclouded.data.sets._fakes import ETM_RADIANCE, write_etm_metadata
 from unclouded.data.sets._scenes import windows
 from unclouded.data.sets.base import Record
 from unclouded.data.sets.cca_ext import CcaExt
@@ -23,6 +23,7 @@ from unclouded.data.sets.l7irish import L7Irish
 from unclouded.data.sets.l8biome import L8Biome
 from unclouded.data.sets.sparcs import COLOURS, Sparcs
 from unclouded.errors import InputError, RadiometryError
+from unclouded.readers.landsat import calibration
 
 
 @pytest.fixture(scope="module", params=["usgs", "one-raster"])
@@ -219,6 +220,37 @@ def test_irish_conventions_are_told_apart(irish: Path) -> None:
         assert bright[(sets & lab.CLOUD) > 0].mean() > bright[(sets & lab.CLEAR) > 0].mean()
     assert set(found) == {(name, flag) for name in ("documented", "second") for flag in (True, False)}
     assert {record.tags["zone"] for record in data.records} == {"austral", "boreal", "mid_latitude_north"}
+
+
+def test_irish_corrected_masks_on_request(tmp_path: Path) -> None:
+    L7Irish.make_fake(tmp_path)
+    with pytest.raises(InputError, match="holds no image"):
+        L7Irish(tmp_path, mask="2019")
+    first = L7Irish(tmp_path).records[0].files["label"]
+    first.with_name("p226_r98_mask2019.tif").write_bytes(first.read_bytes())
+    (record,) = L7Irish(tmp_path, mask="2019").records
+    assert record.files["label"].name == "p226_r98_mask2019.tif"
+    with pytest.raises(InputError, match="2020"):
+        L7Irish(tmp_path, mask="2020")  # type: ignore[arg-type]
+
+
+def test_metadata_of_before_2012(tmp_path: Path) -> None:
+    """Ranges become factors: gain (LMAX - LMIN) / (QCALMAX - QCALMIN), and LMIN belongs to QCALMIN."""
+    path = tmp_path / "L71001_MTL.txt"
+    write_etm_metadata(path)
+    sensor, found = calibration(path, ["B1", "B6_VCID_2"], thermal=(666.09, 1282.71))
+    assert sensor.name == "landsat-etm-c1-l1"
+    record, constants = found["B6_VCID_2"]
+    assert record.scale * 1 + record.offset == pytest.approx(3.2)
+    assert record.scale * 255 + record.offset == pytest.approx(12.65)
+    assert constants == (666.09, 1282.71)
+    with pytest.raises(RadiometryError, match="does not say"):
+        calibration(path, ["B6_VCID_2"])
+    with pytest.raises(InputError, match="no band 'B9'"):
+        calibration(path, ["B9"])
+    path.write_text(path.read_text().replace("QCALMAX_BAND1 = 255.0", "QCALMAX_BAND1 = 1.0"))
+    with pytest.raises(InputError, match="from 1 to 1"):
+        calibration(path, ["B1"])
 
 
 def test_irish_mask_of_neither_convention_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,14 +81,22 @@ class SceneSet(DataSet):
     def find(self) -> Iterator[Record]:
         """Scenes, or windows of them; see :class:`SceneSet`."""
         for scene in self.find_scenes():
-            if self.patch is None:
+            if self.patch is None or self.stride is None:
                 yield scene
                 continue
-            assert self.stride is not None
-            for window in windows(self.size(scene), self.patch, self.stride, self.edge):
-                part = replace(scene, name=f"{scene.name}_y{window.row:05d}_x{window.col:05d}", window=window)
-                if self.empty or bool((self.read_sets(part) & ~np.uint8(MISSING) != IGNORED).any()):
-                    yield part
+            size = self.size(scene)
+            for row, members in groupby(windows(size, self.patch, self.stride, self.edge), lambda window: window.row):
+                labelled = None if self.empty else self._labelled(scene, row, size)
+                for window in members:
+                    if labelled is None or labelled[:, window.col : window.col + window.width].any():
+                        name = f"{scene.name}_y{window.row:05d}_x{window.col:05d}"
+                        yield replace(scene, name=name, window=window)
+
+    def _labelled(self, scene: Record, row: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Where windows that begin at ``row`` have labels; one read for all of them, since strips hold whole rows."""
+        assert self.patch is not None
+        strip = Window(row, 0, min(self.patch, size[0]), size[1])
+        return self.read_sets(replace(scene, window=strip)) & ~np.uint8(MISSING) != IGNORED
 
     def window(self, record: Record) -> Window:
         """The part of the scene that a record means, in pixels of the label raster."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +45,12 @@ class L7Irish(CcaSet):
     """See the module's text. Splits: none is official.
 
     ``random`` gives 60, 20 and 20 % of the scenes, seed 42. ``sensei`` trains on all.
+
+    Args:
+        root: folder that holds the data set.
+        mask: year in the masks' names; those of 2019 are a later correction of some scenes, and only scenes that have
+            one are read then.
+        level, bands, patch, stride, edge, empty: see :class:`LandsatSet`.
     """
 
     name = "l7irish"
@@ -66,6 +72,27 @@ and unpack them below one folder."
     thermal = (666.09, 1282.71)
     """Landsat 7 Data Users Handbook; metadata from before August 2012 do not have them."""
 
+    def __init__(
+        self,
+        root: Path,
+        *,
+        mask: Literal["2015", "2019"] = "2015",
+        level: Literal["toa", "counts"] = "toa",
+        bands: Sequence[str] | None = None,
+        patch: int | None = None,
+        stride: int | None = None,
+        edge: Literal["drop", "align"] = "drop",
+        empty: bool = True,
+    ) -> None:
+        if mask not in ("2015", "2019"):
+            raise InputError(
+                f"The option mask is '{mask}'.",
+                expected="Masks are called *mask2015.TIF as published, or *mask2019.tif as corrected.",
+                remedy="Pass '2015' or '2019'.",
+            )
+        self.mask = mask
+        super().__init__(root, level=level, bands=bands, patch=patch, stride=stride, edge=edge, empty=empty)
+
     @classmethod
     def expected_layout(cls) -> str:
         """Which files are looked for."""
@@ -73,7 +100,7 @@ and unpack them below one folder."
 
     def find_scenes(self) -> Iterator[Record]:
         """Scenes by their masks."""
-        for mask in files_below(self.root, "_newmask2015.tif"):
+        for mask in files_below(self.root, f"mask{self.mask}.tif"):
             files, dates = {"label": mask}, set()
             for path in sorted(mask.parent.iterdir()):
                 place = _IMAGE.match(path.name)
