@@ -24,7 +24,7 @@ from . import Reader, Request, register
 
 _ASSUMED_PIXEL_M = 10.0
 _COLOURS = ("red", "green", "blue")
-UNCALIBRATED = "The numbers are not calibrated (a picture of 8 bits): probabilities are not reliable."
+UNCALIBRATED = "The numbers are not calibrated to reflectance: probabilities are not reliable."
 ASSUMED = f"The image has no georeference: a pixel size of {_ASSUMED_PIXEL_M:g} m is assumed."
 
 _PLAUSIBLE = (-0.5, 5.0)
