@@ -110,6 +110,14 @@ def test_probabilities_are_no_mask(fake: Fake, tmp_path: Path) -> None:
         dataset.third_party(record, "fmask")
 
 
+def test_only_clear_patches_are_backgrounds(tmp_path: Path) -> None:
+    image = np.full((13, 512, 512), 900, np.uint16)
+    dataset = taco(tmp_path, 512, image, np.zeros((1, 512, 512), np.uint8))
+    assert dataset.read(dataset.records[0]).background
+    dataset = taco(tmp_path, 512, image, np.full((1, 512, 512), 99, np.uint8))
+    assert not dataset.read(dataset.records[0]).background  # without label
+
+
 # Splits ------------------------------------------------------------------------------------------------------------
 
 
@@ -134,12 +142,16 @@ def test_sequential_split_never_divides_a_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("latitude", "month", "used"),
-    [(40.0, 6.0, True), (-40.0, 6.0, True), (10.0, 6.0, False), (70.0, 6.0, False), (40.0, 7.0, False)],
-)
-def test_temperate_june(latitude: float, month: float, used: bool) -> None:
+    ("latitude", "month", "used", "north"),
+    [
+        (40.0, 6.0, True, True), (-40.0, 6.0, True, False), (10.0, 6.0, False, False), (70.0, 6.0, False, False),
+        (40.0, 7.0, False, False),
+    ],
+)  # fmt: skip
+def test_temperate_june(latitude: float, month: float, used: bool, north: bool) -> None:
     (record,) = rows([0], {"latitude": latitude, "month": month})
     assert _cloudsen12._is_temperate_june(record) is used
+    assert _cloudsen12._is_temperate_june(record, north_only=True) is north
 
 
 def test_temperate_june_needs_place_and_date() -> None:

@@ -78,6 +78,10 @@ class Stored:
 class CloudSen12Base(DataSet):
     """Base of the packagings of CloudSEN12.
 
+    Splits: ``official``; ``mscloudcam``, 85, 5 and 10 % of the table in order; ``temperate-june``, the official parts
+    between 23.5 and 66.5 degrees of latitude in June, as the percentile paper trains and tests, on both hemispheres
+    or, ``temperate-june-north``, on the northern one.
+
     Args:
         root: folder that holds the data set.
         level: ``l1c`` (13 bands, top of atmosphere) or ``l2a`` (12 bands, surface).
@@ -97,7 +101,7 @@ class CloudSen12Base(DataSet):
     homepage = "https://cloudsen12.github.io"
     sensors = ("sentinel2-l1c", "sentinel2-l2a")
     labels = HIGH
-    schemes = ("official", "mscloudcam", "temperate-june")
+    schemes = ("official", "mscloudcam", "temperate-june", "temperate-june-north")
     sar: ClassVar[tuple[str, ...]] = ("vv", "vh", "angle")
     masks: ClassVar[tuple[str, ...]] = tuple(THIRD_PARTY)
 
@@ -156,6 +160,7 @@ class CloudSen12Base(DataSet):
             bands=self.bands,
             gsd_m=10.0,
             level="toa" if self.level == "l1c" else "boa",
+            background=self.kind == "high" and not stored.codes.any(),
         )
 
     def third_party(self, record: Record, program: str) -> NDArray[np.uint8]:
@@ -198,7 +203,8 @@ class CloudSen12Base(DataSet):
             )
         if scheme == "official":
             return {record.name: record.split for record in self.records}
-        return {record.name: record.split if _is_temperate_june(record) else "" for record in self.records}
+        north = scheme == "temperate-june-north"
+        return {record.name: record.split if _is_temperate_june(record, north) else "" for record in self.records}
 
 
 def choose(option: str, value: str, allowed: Sequence[str]) -> None:
@@ -268,15 +274,16 @@ def place_tags(date: object, centroid: object) -> dict[str, float]:
     return out
 
 
-def _is_temperate_june(record: Record) -> bool:
+def _is_temperate_june(record: Record, north_only: bool = False) -> bool:
     if "latitude" not in record.tags or "month" not in record.tags:
         raise InputError(
             f"Place or date of '{record.name}' are not known.",
             expected="The split 'temperate-june' needs the centroid and the date of every image.",
             remedy="Put the metadata table of the release beside the images.",
         )
-    latitude = abs(float(record.tags["latitude"]))
-    return record.tags["month"] == _JUNE and _TEMPERATE[0] <= latitude <= _TEMPERATE[1]
+    latitude = float(record.tags["latitude"])
+    inside = _TEMPERATE[0] <= (latitude if north_only else abs(latitude)) <= _TEMPERATE[1]
+    return inside and record.tags["month"] == _JUNE
 
 
 def _sequential(records: Iterable[Record]) -> dict[str, str]:

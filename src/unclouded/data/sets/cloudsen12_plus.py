@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class CloudSen12Plus(CloudSen12Base):
             if group == self.level:
                 wanted.append(path)
             elif group == "extra":
-                self._extra |= {part.name: part for part in read_tortilla(path)}
+                self._extra |= {part.name: _place(part) for part in read_tortilla(path)}
         for path in wanted:
             for part in read_tortilla(path):
                 _need(part.row, ("tortilla:data_split", "label_type", "real_proj_shape", "roi_id"), path)
@@ -137,7 +138,7 @@ class CloudSen12Plus(CloudSen12Base):
 
     def _record(self, part: Part, row: Mapping[str, Any], split: str, tags: dict[str, float]) -> Record:
         choose("split in the table", split, tuple(_SPLITS))
-        self._parts[part.name] = part
+        self._parts[part.name] = _place(part)
         side = row.get("real_proj_shape", row.get("proj_shape"))
         files = {"image": part.path, "label": part.path}
         known = {**tags, "side": float(str(side))}
@@ -324,6 +325,11 @@ def tiff_bytes(image: NDArray[Any]) -> bytes:
             file.write(image)
         content: bytes = memory.read()
         return content
+
+
+def _place(part: Part) -> Part:
+    """Where a sample lies, without the rest of its row, which would travel to every worker process."""
+    return replace(part, row={"tortilla:id": part.name})
 
 
 def _need(row: Mapping[str, Any], columns: Sequence[str], path: Path) -> None:

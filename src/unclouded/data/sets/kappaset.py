@@ -32,6 +32,7 @@ SIDE = 512
 _NAME = re.compile(r"((T\d\d[A-Z]{3})_(20\d{6}T\d{6}))_tile_(\d+)_(\d+)\.nc")
 _PRODUCT = re.compile(r"S2[A-D]_MSI(L1C|L2A)_20\d{6}T\d{6}_N(\d{4})_.*")
 _COUNTS = 65535
+_CLEAR = 1
 _QUANTIFICATION = 10000
 _OFFSET = -1000
 _OFFSET_FROM = 400
@@ -122,6 +123,7 @@ class KappaSet(DataSet):
             bands=bands,
             gsd_m=10.0,
             level="toa" if level == "l1c" else "boa",
+            background=bool((codes == _CLEAR).all()),
         )
 
     def _level(self, stored: xr.Dataset, product: str, path: Path) -> str:

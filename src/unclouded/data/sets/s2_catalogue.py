@@ -90,7 +90,8 @@ class S2Catalogue(DataSet):
         image[:, missing] = np.nan
         sets[missing] = lab.IGNORED
         bands = sensors.bands_of("sentinel2-l1c", _BANDS)
-        return Sample(record.name, self.name, record.scene, record.split, image, sets, bands, 20.0, "toa")
+        clear = bool(mask[0].all()) and bool(record.tags["shadows_marked"])
+        return Sample(record.name, self.name, record.scene, record.split, image, sets, bands, 20.0, "toa", clear)
 
     def _assign(self, scheme: str) -> dict[str, str]:
         if scheme == "random":
