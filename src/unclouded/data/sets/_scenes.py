@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,9 +20,6 @@ from ...raster import Header, header
 from ..labels import IGNORED, MISSING
 from ..tiff import read_tiff
 from .base import DataSet, Record, Window
-
-LOG = logging.getLogger("unclouded")
-
 
 class SceneSet(DataSet):
     """Base of data sets whose images are whole scenes.
