@@ -21,6 +21,7 @@ from ..labels import IGNORED, MISSING
 from ..tiff import read_tiff
 from .base import DataSet, Record, Window
 
+
 class SceneSet(DataSet):
     """Base of data sets whose images are whole scenes.
 
