@@ -21,13 +21,16 @@ needs_baselines = pytest.mark.skipif(
 
 import unclouded  # noqa: E402
 from unclouded import models  # noqa: E402
+from unclouded.cli._import import import_  # noqa: E402
 from unclouded.errors import InputError, ModelError, OutputError, UncloudedError  # noqa: E402
 from unclouded.models.card import ModelCard  # noqa: E402
 from unclouded.models.checkpoint import read_checkpoint  # noqa: E402
 from unclouded.models.importing import band_inputs, import_checkpoint  # noqa: E402
+from unclouded.models.released import KINDS  # noqa: E402
 from unclouded.sensors import bands_of  # noqa: E402
 
 from .fakes_command import run  # noqa: E402
+from .fakes_products import make_safe  # noqa: E402
 from .fakes_scene import UTM_GRID, make_scene  # noqa: E402
 
 SENTINEL2 = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
@@ -305,6 +308,11 @@ def test_a_segformer_without_sensei_takes_fixed_bands(tmp_path: Path) -> None:
     assert made.card.classes == ("clear", "thin", "thick", "shadow")
 
 
+def test_the_command_knows_every_kind() -> None:
+    (kinds,) = (one.type.choices for one in import_.params if one.name == "kind")
+    assert list(kinds) == list(KINDS)
+
+
 @needs_baselines
 def test_the_command(tmp_path: Path) -> None:
     file = tmp_path / "UNetMobV2_V2.pt"
@@ -317,6 +325,15 @@ def test_the_command(tmp_path: Path) -> None:
     again = run("models", "import", "unet-mobv2", str(file), "-o", str(tmp_path / "model"), "--name", "u", "--json")
     assert again.returncode == 1
     assert again.stdout == ""
+    product = make_safe(tmp_path, size_m=1200)
+    words = ("-o", tmp_path / "out", "--model", tmp_path / "model", "--tile", 128, "--halo", 32, "--threads", 1)
+    done = run("mask", product, *words)
+    assert done.returncode == 0, done.stderr
+    item = json.loads(Path(done.stdout.strip()).read_text(encoding="utf-8"))
+    assert item["properties"]["unclouded:model"]["name"] == "u"
+    lacking = run("mask", make_safe(tmp_path, "L2A", size_m=1200), *words)
+    assert lacking.returncode == 5
+    assert "B10 (1337-1413 nm)" in lacking.stderr
     wrong = run("models", "import", "mscloudcam", str(file), "-o", str(tmp_path / "other"))
     assert wrong.returncode == 5
     assert not (tmp_path / "other").exists()

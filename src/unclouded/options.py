@@ -15,7 +15,8 @@ class Options:
     Attributes:
         model: name of a shipped model, or path of a model folder or ``.onnx`` file with its card.
         resolution_m: pixel size of the output in metres; None means the scene's finest grid.
-        tile: side of the square window given to the network, in pixels of the model grid, halo included.
+        tile: side of the square window given to the network, in pixels of the model grid, halo included; models that
+            take windows of one size only use their own.
         halo: pixels at each side of a tile that belong to its neighbours; what lies there only gives context, except
             for a quarter over which one tile fades into the next.
         threads: CPU threads of the network; 0 means all cores.
