@@ -355,3 +355,13 @@ def test_radar_needs_the_extra_files(fake: Fake, tmp_path: Path) -> None:
     dataset = sets.open_set("cloudsen12-plus", tmp_path, with_sar=True)
     with pytest.raises(InputError, match="The files called 'extra' hold no sample"):
         dataset.read(dataset.records[0])
+
+
+def test_damaged_images_in_containers_are_refused(tmp_path: Path) -> None:
+    row = cloudsen12_plus.fake_row(0, "train", "high")
+    inner = containers.tortilla_bytes([({"tortilla:id": "s2l1c"}, b"no image"), ({"tortilla:id": "target"}, b"")])
+    containers.write_tortilla(tmp_path / "cloudsen12-l1c.0000.part.taco", [(row, inner)], taco=True)
+    dataset = sets.open_set("cloudsen12-plus", tmp_path)
+    with pytest.raises(InputError, match=r"vsisubfile.*part\.taco") as caught:
+        dataset.read(dataset.records[0])
+    assert caught.value.remedy

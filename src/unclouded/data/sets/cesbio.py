@@ -10,6 +10,7 @@ Products are found by name, or, since old names have changed, by tile and day.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -28,8 +29,10 @@ from .. import labels as lab
 from ..sample import Sample
 from ..tiff import write_tiff
 from . import _fakes, register
-from ._scenes import LOG, SceneSet, read_window
+from ._scenes import SceneSet, read_window
 from .base import Record, Window
+
+_LOG = logging.getLogger("unclouded")
 
 LABEL_M = 60
 _TILE = re.compile(r"(?<![A-Z0-9])T?(\d{2}[A-Z]{3})(?![A-Z0-9])")
@@ -114,7 +117,7 @@ class Cesbio(SceneSet):
                 # A scene that is in both folders stays one scene.
                 yield Record(name, f"{tile}_{day}", {"image": image, "label": label}, "test", tags)
         if without:
-            LOG.warning("%s: %d scenes have no product in %s: %s", self.name, len(without), self.products, without)
+            _LOG.warning("%s: %d scenes have no product in %s: %s", self.name, len(without), self.products, without)
 
     def _images(self) -> dict[str, Path]:
         """Products by name, and by tile and day."""

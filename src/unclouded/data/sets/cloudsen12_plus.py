@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from ...errors import InputError, UncloudedWarning
+from ...raster import header
 from ..containers import (
     Part,
     parquet_bytes,
@@ -175,8 +175,8 @@ class CloudSen12Plus(CloudSen12Base):
         label: list[Part] = []
         inner = read_tortilla(part.path, part.offset)
         for one in inner:
-            with rasterio.open(one.gdal) as file:
-                (label if file.count == 1 else image if file.count >= spectral else []).append(one)
+            count = header(one.gdal).count
+            (label if count == 1 else image if count >= spectral else []).append(one)
         if len(image) != 1 or len(label) != 1:
             raise InputError(
                 f"The sample '{part.name}' of {part.path} holds {', '.join(one.name for one in inner)}.",
