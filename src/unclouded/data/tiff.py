@@ -75,8 +75,9 @@ def write_tiff(path: Path, image: NDArray[Any], **profile: Any) -> None:
     """
     planes = image[None] if image.ndim == 2 else image
     os.makedirs(path.parent, exist_ok=True)
-    form = {"driver": "GTiff", "dtype": planes.dtype, "count": len(planes), "compress": "deflate", "zlevel": 1, **UTM33, **profile}
-    with rasterio.open(path, "w", height=planes.shape[1], width=planes.shape[2], **form) as file:
+    size = {"count": len(planes), "height": planes.shape[1], "width": planes.shape[2], "dtype": planes.dtype}
+    form = {"driver": "GTiff", "compress": "deflate", "zlevel": 1, **UTM33, **profile}
+    with rasterio.open(path, "w", **size, **form) as file:
         file.write(np.ascontiguousarray(planes))
 
 
