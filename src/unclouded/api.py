@@ -21,6 +21,7 @@ from .infer.predict import ModelRows, Progress, model_rows
 from .infer.runner import Runner, find_model, load_runner
 from .options import Options
 from .result import InFiles, InMemory, PercentStrip, Result, Run, finish_plan
+from .saturation import Tally
 from .scene import Scene
 
 if TYPE_CHECKING:
@@ -101,11 +102,11 @@ def mask(
         max_missed_cloud=options.max_missed_cloud,
         max_lost_clear=options.max_lost_clear,
     )
-    run = Run(plan, options, runner.sha256, find_model(options.model).card)
+    run = Run(plan, options, runner.sha256, find_model(options.model).card, Tally(scene.radiometry))
     for warning in plan.warnings:
         warnings.warn(warning, stacklevel=2)
     if output is None:
-        with closing(_model_rows(plan, runner, options, progress)) as parts:
+        with closing(_model_rows(plan, runner, options, progress, run.tally)) as parts:
             planes = InMemory(plan, parts)
         codes = np.bincount(planes.classes().ravel(), minlength=256)
         counts = {code: int(codes[code]) for code in (*(one.value for one in CLASSES), 255)}
@@ -188,7 +189,7 @@ def _mask_to_files(run: Run, runner: Runner, folder: Path, progress: Progress | 
         outputs = output_paths(folder, run.plan.scene.id, run.options)
         _tell(progress)
         return _finished_before(run, outputs, begin)
-    with closing(_model_rows(run.plan, runner, run.options, progress)) as parts:
+    with closing(_model_rows(run.plan, runner, run.options, progress, run.tally)) as parts:
         strips = map(PercentStrip.of, finish_plan(run.plan, parts, run.options.probability))
         outputs, counts, item = run.write(folder, strips)
     _tell(progress)
@@ -210,10 +211,10 @@ def _finished_before(run: Run, outputs: Mapping[str, Path], begin: float) -> Res
 
 
 def _model_rows(
-    plan: Plan, runner: Runner, options: Options, progress: Progress | None
+    plan: Plan, runner: Runner, options: Options, progress: Progress | None, tally: Tally | None = None
 ) -> Generator[ModelRows, None, None]:
     scaled = None if progress is None else lambda share: progress(_NETWORK_SHARE * share)
-    return model_rows(plan, runner, tile=options.tile, halo=options.halo, progress=scaled)
+    return model_rows(plan, runner, tile=options.tile, halo=options.halo, progress=scaled, tally=tally)
 
 
 def _tell(progress: Progress | None) -> None:

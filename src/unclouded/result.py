@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +19,7 @@ from .infer.predict import ModelRows, Strip, finish, percent
 from .labelled import labelled
 from .models.card import ModelCard
 from .options import Options
+from .saturation import Tally
 
 if TYPE_CHECKING:
     import pystac
@@ -179,6 +180,7 @@ class Run:
     options: Options
     model_sha256: str
     card_path: Path
+    tally: Tally
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -208,6 +210,7 @@ class Run:
             options=self.options,
             warnings=self.warnings,
             fingerprint=self.fingerprint,
+            saturated=self.tally.percent(),
         )
 
     def write(self, folder: Path, strips: Iterable[PercentStrip]) -> tuple[dict[str, Path], dict[int, int], Any]:
@@ -378,7 +381,7 @@ class Result:
                 remedy="Pass other options to unclouded.mask.",
             )
         target = Path(folder).expanduser()
-        run = Run(self._run.plan, self._run.options.but(**changes), self._run.model_sha256, self._run.card_path)
+        run = replace(self._run, options=self._run.options.but(**changes))
         if plan_outputs(target, self.id, run.fingerprint, run.options):
             outputs, _, item = run.write(target, self._planes.strips(run.options.probability))
             self._run, self.outputs, self._item = run, outputs, item

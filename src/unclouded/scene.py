@@ -72,6 +72,7 @@ class Radiometry:
             product's definition), ``user``, ``array``, ``dtype-float`` (decimal numbers taken as reflectance),
             ``dtype-8bit`` (a picture).
         calibrated: False when the numbers are not reflectance (8-bit pictures and the like).
+        saturated: stored value of pixels too bright to be measured, which keep it; None where it is not known.
     """
 
     scale: float
@@ -79,6 +80,7 @@ class Radiometry:
     nodata: float | None
     source: str
     calibrated: bool = True
+    saturated: float | None = None
 
 
 def metres_per_pixel(geobox: GeoBox) -> float:
@@ -233,4 +235,5 @@ class Scene:
             "nodata": nodata if nodata is None or np.isfinite(nodata) else str(nodata),  # JSON has no NaN
             "radiometry": record.source,
             "calibrated": record.calibrated,
+            "saturated": record.saturated,
         }

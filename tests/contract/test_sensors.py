@@ -42,6 +42,16 @@ class TestSensor:
                 assert band.min_nm < typical.max_nm
                 assert band.max_nm > typical.min_nm
 
+    def test_a_product_is_named_and_says_what_is_missing_and_what_is_saturated(self, name: str) -> None:
+        sensor = sensors.load(name)
+        if sensor.radiometry in ("product", "fixed"):
+            assert sensor.pattern
+            assert sensor.example
+            assert sensor.nodata is not None
+        if sensor.radiometry != "user" and not name.startswith("hls-"):  # HLS defines none
+            assert sensor.saturated is not None
+            assert sensor.saturated != sensor.nodata
+
     def test_models_can_use_it(self, name: str) -> None:
         bands = sensors.load(name).bands
         for band in bands:

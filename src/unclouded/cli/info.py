@@ -18,13 +18,20 @@ from ._talk import Talk, table
 @click.option("--resolution", "resolution_m", type=float, help="Pixel size in metres of an image without position.")
 @click.pass_context
 def command(ctx: click.Context, inputs: tuple[str, ...], **reading: Any) -> None:
-    """Show what is recognised in each INPUT: sensor, bands, level, scale, offset and where they come from."""
+    """Show what is recognised in each INPUT: sensor, bands, level, scale, offset and where they come from.
+
+    The share of saturated pixels is that of five small windows; of remote images it is not looked for.
+    """
     from ..readers import open_scene
+    from ..saturation import sampled_percent
 
     talk = ctx.find_object(Talk) or Talk()
 
     def work(source: str) -> dict[str, Any]:
-        told = open_scene(source, **reading).describe()
+        scene = open_scene(source, **reading)
+        told = scene.describe()
+        for band in told["bands"]:
+            band["saturated_percent"] = sampled_percent(scene.sources[band["name"]], scene.radiometry[band["name"]])
         _put(talk, told)
         return {"status": "done", **told}
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..classes import CLASSES, NO_DATA
 from ..normalise import Normaliser
 from ..resample import Line, bilinear, block_mean, nearest
+from ..saturation import Tally
 from .calibrate import decide, fold, probabilities
 from .plan import Plan
 from .runner import Runner
@@ -71,6 +72,7 @@ def model_rows(
     halo: int,
     prefetch: bool = True,
     progress: Progress | None = None,
+    tally: Tally | None = None,
 ) -> Generator[ModelRows, None, None]:
     """Run the network over a scene, from top to bottom.
 
@@ -80,6 +82,7 @@ def model_rows(
         tile, halo: see :func:`unclouded.infer.tiling.axis`; a card with a ``tile`` of its own overrides the first.
         prefetch: read the next rows in a second thread while the network works.
         progress: called after each tile.
+        tally: counts the saturated pixels of what is read.
 
     Yields:
         All rows of the model grid, in order and without gaps.
@@ -95,7 +98,7 @@ def model_rows(
     calibration = plan.card.calibration_for(plan.scene.level)
     blender = RowBlender(len(plan.card.classes), rows, cols)
     total = len(rows.starts) * len(cols.starts)
-    with _windows(plan, rows, prefetch) as windows:
+    with _windows(plan, rows, prefetch, tally) as windows:
         for i, window in enumerate(windows):
             for j in range(len(cols.starts)):
                 image, empty = window.tile(rows.pixels(i), cols.pixels(j))
@@ -291,7 +294,7 @@ def _as_slice(index: NDArray[np.intp]) -> slice | NDArray[np.intp]:
 
 
 @contextmanager
-def _windows(plan: Plan, rows: Axis, prefetch: bool) -> Iterator[Iterator[_Window]]:
+def _windows(plan: Plan, rows: Axis, prefetch: bool, tally: Tally | None) -> Iterator[Iterator[_Window]]:
     """The rows that each row of tiles looks at; every row is read once."""
     spans = [(int(index.min()), int(index.max()) + 1) for index in map(rows.pixels, range(len(rows.starts)))]
     ends = [end for _, end in spans]
@@ -303,7 +306,7 @@ def _windows(plan: Plan, rows: Axis, prefetch: bool) -> Iterator[Iterator[_Windo
 
     def read(number: int) -> _Block:
         first, end = limits[number]
-        return _read(plan, names, normaliser, first, max(first, end))
+        return _read(plan, names, normaliser, tally, first, max(first, end))
 
     pool = ThreadPoolExecutor(1, "unclouded-ahead") if prefetch else None
 
@@ -327,12 +330,16 @@ def _windows(plan: Plan, rows: Axis, prefetch: bool) -> Iterator[Iterator[_Windo
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(plan: Plan, names: list[str], normaliser: Normaliser | None, first: int, end: int) -> _Block:
+def _read(
+    plan: Plan, names: list[str], normaliser: Normaliser | None, tally: Tally | None, first: int, end: int
+) -> _Block:
     grid = plan.model_grid
     if first == end:
         empty = np.empty((len(names), 0, grid.shape.x), np.float32)
         return _Block(first, empty, np.empty((0, grid.shape.x), bool))
     image = plan.scene.read(grid[first:end, :], names)
+    if tally is not None:
+        tally.add(names, image)
     if normaliser is not None:
         image = normaliser.apply(image)
     missing = np.zeros(image.shape[1:], bool)

@@ -230,13 +230,26 @@ def open_scene(
         source = _place(os.fspath(source))
     for reader in readers():
         if reader.matches(source):
-            return _checked(check_scene(reader.open(source, request)))
+            return _checked(_with_saturation(check_scene(reader.open(source, request))))
     known = "; ".join(reader.title for reader in readers())
     raise InputError(
         f"{source if isinstance(source, (str, Path)) else type(source).__name__} is of no known kind.",
         expected=f"Known are: {known}.",
         remedy="Pass the product's own folder or file.",
     )
+
+
+def _with_saturation(scene: Scene) -> Scene:
+    """The scene, with the sensor's saturation value in the records of bands that hold counts."""
+    if scene.sensor not in sensors.names():
+        return scene
+    value = sensors.load(scene.sensor).saturated
+    records = {}
+    for band in scene.bands:
+        dtype = np.dtype(getattr(scene.sources[band.name], "dtype", np.float32))
+        holds = value is not None and dtype.kind in "ui" and value <= np.iinfo(dtype).max and band.kind == "optical"
+        records[band.name] = replace(scene.radiometry[band.name], saturated=value if holds else None)
+    return replace(scene, radiometry=records)
 
 
 def _checked(scene: Scene) -> Scene:

@@ -87,6 +87,7 @@ def make_item(
     options: Options,
     warnings: Sequence[str] = (),
     fingerprint: str,
+    saturated: Mapping[str, float] | None = None,
     created: dt.datetime | None = None,
 ) -> pystac.Item:
     """Describe a result.
@@ -103,6 +104,7 @@ def make_item(
         options: settings of the run.
         warnings: findings of the run; those of the scene are put before them.
         fingerprint: see :func:`unclouded.write.resume.fingerprint`.
+        saturated: share of saturated pixels in percent, of bands where it is known.
         created: time of processing; None is now.
 
     Returns:
@@ -120,7 +122,7 @@ def make_item(
         start_datetime=None if taken else _FIRST_MOMENT,
         end_datetime=None if taken else now,
         properties=_properties(
-            scene, geobox, counts, card, model_sha256, bands, options, warnings, fingerprint, now
+            scene, geobox, counts, card, model_sha256, bands, options, warnings, fingerprint, saturated or {}, now
         ),
         stac_extensions=[EXTENSIONS[name] for name in ("eo", "processing", "projection")],
     )
@@ -171,6 +173,7 @@ def _properties(
     options: Options,
     warnings: Sequence[str],
     fingerprint: str,
+    saturated: Mapping[str, float],
     now: dt.datetime,
 ) -> dict[str, Any]:
     settings = {key: value for key, value in options.as_dict().items() if key not in ("overwrite", "resume")}
@@ -200,6 +203,7 @@ def _properties(
                 "nodata": one.nodata,
                 "source": one.source,
                 "calibrated": one.calibrated,
+                **({"saturated_percent": saturated[name]} if name in saturated else {}),
             }
             for name, one in scene.radiometry.items()
             if name in bands
