@@ -128,15 +128,16 @@ def test_pairs_read_as_sen12mscr(tmp_path: Path) -> None:
     list(simulate_dataset(tmp_path, Order(scenes=5, size=256, pairs=True)))
     found = sets.open_set("sen12mscr", tmp_path)
     assert sorted(found.assign().values()) == ["choose", "test", "train", "train", "train"]
+    clouded = 0
     for record in found.records:
         pair = found.read_pair(record)
         assert pair.sar is not None
         assert pair.sar[0].mean() > pair.sar[1].mean()
-        item = json.loads((tmp_path / "items" / f"{record.name}.json").read_text())
-        truth = read(tmp_path / "truth" / f"{record.name}.tif")
-        same = np.abs(pair.cloudy - pair.clear).max(axis=0)
-        if item["properties"]["unclouded:class_percent"]["thick-cloud"] > 5:
-            assert same[truth[1] > 20].mean() > 10 * 1e-4
+        thick = read(tmp_path / "truth" / f"{record.name}.tif")[0] == 1
+        if thick.any():
+            assert np.abs(pair.cloudy - pair.clear).max(axis=0)[thick].mean() > 0.1
+        clouded += int(thick.sum())
+    assert clouded > 0
 
 
 def test_products_open_like_real_ones(tmp_path: Path) -> None:

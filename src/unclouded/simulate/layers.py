@@ -56,23 +56,28 @@ def random_layers(rng: np.random.Generator, cover: float | None = None) -> tuple
     for number in range(1 + int(rng.random() < 0.3)):
         kind = kinds[rng.choice(len(kinds), p=list(_SHARES.values()))]
         share = float(rng.beta(0.9, 1.1)) if cover is None or number else float(cover)
-        if kind in ("cumulus", "stratus") and rng.random() < 0.3:  # deep cloud with an icy top
+        if kind in ("cumulus", "stratus") and rng.random() < 0.4:  # deep cloud with an icy top
             ice, coarse = rng.uniform(0.4, 1.0), rng.uniform(0.0, 1.0)
-            layer = Layer(kind, share, rng.uniform(3000, 12000), rng.uniform(20, 120), ice, coarse)
+            layer = Layer(kind, share, rng.uniform(3000, 12000), _tau(rng, 10, 100), ice, coarse)
         elif kind == "cumulus":
-            layer = Layer(kind, min(share, 0.8), rng.uniform(500, 2500), rng.uniform(8, 60), 0.0)
+            layer = Layer(kind, min(share, 0.8), rng.uniform(500, 2500), _tau(rng, 5, 60), 0.0)
         elif kind == "fractus":
-            layer = Layer(kind, min(share, 0.5), rng.uniform(300, 2000), rng.uniform(2, 20), 0.0)
+            layer = Layer(kind, min(share, 0.5), rng.uniform(300, 2000), _tau(rng, 2, 20), 0.0)
         elif kind == "stratus":
-            layer = Layer(kind, share, rng.uniform(300, 2500), rng.uniform(6, 50), 0.0)
+            layer = Layer(kind, share, rng.uniform(300, 2500), _tau(rng, 4, 50), 0.0)
         elif kind == "altocumulus":
-            layer = Layer(kind, share, rng.uniform(2500, 6000), rng.uniform(2, 20), float(rng.random() < 0.4))
+            layer = Layer(kind, share, rng.uniform(2500, 6000), _tau(rng, 2, 25), float(rng.random() < 0.5))
         elif kind == "cirrus":
-            layer = Layer(kind, share, rng.uniform(6000, 12000), float(np.exp(rng.uniform(-0.7, 2.0))), 1.0)
+            layer = Layer(kind, share, rng.uniform(6000, 12000), _tau(rng, 0.5, 7.5), 1.0)
         else:
-            layer = Layer(kind, share, rng.uniform(300, 2000), float(np.exp(rng.uniform(-0.7, 1.0))), 0.0)
+            layer = Layer(kind, share, rng.uniform(300, 2000), _tau(rng, 0.5, 2.7), 0.0)
         layers.append(layer)
     return tuple(layers)
+
+
+def _tau(rng: np.random.Generator, low: float, high: float) -> float:
+    """Optical thickness between two bounds; as many thin clouds as thick ones on a scale of ratios."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def thickness_field(

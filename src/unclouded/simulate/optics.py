@@ -38,11 +38,11 @@ ASYMMETRY = 0.85
 WATER_LIMIT: Table = (
     (400, 0.975),
     (900, 0.975),
-    (1240, 0.93),
-    (1400, 0.84),
-    (1610, 0.76),
-    (2200, 0.58),
-    (2500, 0.45),
+    (1240, 0.92),
+    (1400, 0.82),
+    (1610, 0.71),
+    (2200, 0.52),
+    (2500, 0.42),
 )
 """Reflectance of infinitely thick cloud of droplets of about 10 um, by wavelength in nanometres."""
 ICE_LIMIT: Table = ((400, 0.975), (900, 0.97), (1240, 0.84), (1400, 0.70), (1610, 0.43), (2200, 0.34), (2500, 0.28))
@@ -249,7 +249,7 @@ def moisture(surface: NDArray[np.float32], bands: Sequence[Band]) -> float:
 def _vapour(wavelength: float) -> tuple[float, float]:
     """c and H of equation (5) for a moderately moist column."""
     if 1340 <= wavelength <= 1420:
-        return 11.0, 4000.0
+        return 10.0, 4000.0
     if 915 <= wavelength <= 965:
         return 0.9, 2000.0
     return 0.0, 2000.0

@@ -129,8 +129,11 @@ def _through_air(
         plane += np.float32(0.0013)
         grain[:] = 0.0
         return
-    plane *= np.float32(0.93 * hidden)
-    plane += np.float32(0.085 * (490.0 / wavelength) ** 3.6)
+    # Scattering by air and some aerosol, which brightens what is dark and leaves white as it is; gases take 2 %.
+    ozone = np.exp(-optics.at(optics.OZONE, wavelength) * (1 / mu0 + 1))
+    path = 0.085 * (490.0 / wavelength) ** 3.6
+    plane *= np.float32(0.98 * hidden * ozone * (1 - path))
+    plane += np.float32(path)
 
 
 def _fill_radar_and_heights(
