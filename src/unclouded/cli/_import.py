@@ -51,7 +51,7 @@ def _tell(made: Imported, talk: Talk) -> None:
         talk.say(f"left out, of training only: {len(made.left_out)} entries such as {made.left_out[0]}")
     talk.say(f"{card.name}: {card.architecture}, {card.parameters} parameters, {', '.join(card.classes)}")
     if card.bands:
-        talk.say(f"bands: {', '.join(band.name for band in card.bands)}; scaling: {card.scaling.mode}")
+        talk.say(f"bands: {', '.join(band.name for band in card.bands)}; scaling of reflectance: {card.scaling.mode}")
     talk.say(f"licence: {card.licence}")
     talk.put(str(made.path))
     talk.emit(
