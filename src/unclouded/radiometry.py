@@ -38,7 +38,8 @@ def to_reflectance(dn: NDArray[Any], scale: float, offset: float, nodata: float 
     array([[[   nan, -0.145,  0.313]]], dtype=float32)
     """
     check_scale(scale, offset)
-    out = np.multiply(dn, np.float32(scale), dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused by who checks ranges
+        out = np.multiply(dn, np.float32(scale), dtype=np.float32)
     out += np.float32(offset)
     gone = missing(dn, nodata)
     if gone is not None:

@@ -223,6 +223,7 @@ class RasterBand:
                 thermal=thermal,
                 formats=formats,
             )
+            _check_grid(path, dataset)
             return band, Header.of(dataset)
 
     def read(self, geobox: GeoBox, radiometry: Radiometry) -> NDArray[np.float32]:
@@ -267,6 +268,7 @@ class RasterBand:
         """Physical values spread over the whole image, for checks: (n,) float32, missing pixels left out.
 
         The coarsest resolution level of at least ``side`` pixels is read; without levels, windows on a regular grid.
+        Numbers that float32 cannot hold are infinite.
 
         Raises:
             InputError: the file cannot be read.
@@ -289,7 +291,7 @@ class RasterBand:
                 )
                 if self.mask:
                     values[dataset.read_masks(self.index, window=window) == 0] = np.nan
-                parts.append(values[np.isfinite(values)])
+                parts.append(values[~np.isnan(values)])
         return np.concatenate(parts)
 
     def _load(
@@ -355,7 +357,7 @@ class ArrayBand(RasterBand):
         values = rad.to_reflectance(
             np.asarray(self.data[::step, ::step]), radiometry.scale, radiometry.offset, radiometry.nodata
         )
-        return values[np.isfinite(values)]
+        return values[~np.isnan(values)]
 
 
 @dataclass(frozen=True)
@@ -500,7 +502,18 @@ def header(path: str) -> Header:
         InputError: the file is missing, damaged, or not a raster.
     """
     with read_errors(path), environment(path), _open(path, None) as dataset:
+        _check_grid(path, dataset)
         return Header.of(dataset)
+
+
+def _check_grid(path: str, dataset: DatasetReader) -> None:
+    area = dataset.transform.determinant
+    if not math.isfinite(area) or area == 0:
+        raise InputError(
+            f"The pixels of {path} have an area of {area:g}.",
+            expected="Columns and rows lead in two directions, each by the size of a pixel.",
+            remedy="Set its position anew: rio edit-info --transform, or gdal_edit -a_ullr.",
+        )
 
 
 @contextmanager
@@ -508,6 +521,12 @@ def read_errors(path: str) -> Iterator[None]:
     """Turn failures of GDAL into an InputError that names the file."""
     try:
         yield
+    except UnicodeEncodeError as err:
+        raise InputError(
+            f"{path} cannot be opened: its name is not UTF-8.",
+            expected="GDAL takes names of files and folders in UTF-8 only.",
+            remedy="Rename it, or make a link to it with another name.",
+        ) from err
     except (RasterioError, OSError) as err:
         if isinstance(err, InputError):
             raise

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError
 
 from .. import sensors
 from ..errors import InputError, RadiometryError
@@ -42,6 +43,7 @@ class ArrayReader(Reader):
     def open(self, source: Any, request: Request) -> Scene:
         """See :func:`unclouded.readers.open_scene`."""
         planes = _planes(source)
+        _check_kind(planes)
         sensor = sensors.load(request.sensor) if request.sensor is not None else None
         if request.bands is not None:
             planes = _renamed(planes, request)
@@ -120,6 +122,23 @@ def _planes(source: Any) -> dict[str, Any]:
     return {label: source.isel({axis: place}) for place, label in enumerate(labels)}
 
 
+def _check_kind(planes: dict[str, Any]) -> None:
+    if not planes or 0 in next(iter(planes.values())).shape:
+        size = " x ".join(str(count) for count in next(iter(planes.values())).shape) if planes else "no"
+        raise InputError(
+            f"The array has {len(planes)} bands of {size} pixels.",
+            expected="An image has at least one band and one pixel.",
+            remedy="Check how the array was cut out.",
+        )
+    for name, plane in planes.items():
+        if np.dtype(plane.dtype).kind not in "fiu":
+            raise InputError(
+                f"The array's band '{name}' is of type {plane.dtype}.",
+                expected="Real numbers are expected, whole or decimal.",
+                remedy="Convert it: array.astype('float32').",
+            )
+
+
 def _renamed(planes: dict[str, Any], request: Request) -> dict[str, Any]:
     names = list(planes)
     if isinstance(request.bands, Mapping):
@@ -161,7 +180,7 @@ def _grid(source: Any, plane: Any, request: Request) -> tuple[GeoBox, float | No
     affine = Affine(width, 0.0, left - 0.5 * width, 0.0, height, top - 0.5 * height)
     try:
         return GeoBox(plane.shape, affine, crs), None
-    except ValueError as err:
+    except (ValueError, CRSError) as err:
         raise InputError(
             f"The array's reference system is '{crs}'.",
             expected="An EPSG code or WKT is expected.",
@@ -209,7 +228,7 @@ def _nodata(plane: Any, source: Any, sensor: sensors.Sensor | None) -> float | N
         nodata = plane.encoding.get("_FillValue")
     if nodata is None and sensor is not None and integer:
         nodata = sensor.nodata
-    return None if nodata is None else float(np.ravel(nodata)[0])
+    return None if nodata is None else _attribute("_FillValue", nodata)
 
 
 def _known(
@@ -217,9 +236,8 @@ def _known(
 ) -> Radiometry | None:
     attrs = {**source.attrs, **plane.attrs}
     if "scale_factor" in attrs or "add_offset" in attrs:
-        return Radiometry(
-            float(attrs.get("scale_factor", 1.0)), float(attrs.get("add_offset", 0.0)), nodata, "array"
-        )
+        scale, offset = attrs.get("scale_factor", 1.0), attrs.get("add_offset", 0.0)
+        return Radiometry(_attribute("scale_factor", scale), _attribute("add_offset", offset), nodata, "array")
     if np.dtype(plane.dtype).kind not in "ui":
         return Radiometry(1.0, 0.0, nodata, "dtype-float")
     own = sensor.find(band.name) if sensor is not None else None
@@ -230,11 +248,20 @@ def _known(
     return None
 
 
+def _attribute(name: str, value: Any) -> float:
+    try:
+        return float(np.ravel(value)[0])
+    except (TypeError, ValueError, IndexError) as err:
+        raise InputError(
+            f"The array's attribute {name} is {value!r}.", expected="A number is expected.", remedy="Correct it."
+        ) from err
+
+
 def _check_range(held: ArrayBand, record: Radiometry, name: str) -> None:
     values = held.sample(record)
     if values.size == 0:
         return
-    low, high = np.percentile(values, [1, 99])
+    low, high = np.percentile(values, [1, 99], method="nearest")
     if low < _LIMITS[0] or high > _LIMITS[1]:
         raise RadiometryError(
             f"Band '{name}' of the array holds decimal numbers from {low:.5g} to {high:.5g}.",
@@ -248,4 +275,7 @@ def _datetime(source: Any) -> str | None:
     time = source.coords.get("time")
     if time is None or time.size != 1:
         return None
-    return f"{np.datetime_as_string(np.ravel(time.values)[0], unit='s')}Z"
+    moment = np.ravel(time.values)[0]
+    if not isinstance(moment, np.datetime64) or np.isnat(moment):
+        return None
+    return f"{np.datetime_as_string(moment, unit='s')}Z"

@@ -226,7 +226,7 @@ def _check_float(raster: RasterBand, record: Radiometry, name: str) -> None:
     values = raster.sample(record)
     if values.size == 0:
         return
-    low, high = np.percentile(values, [1, 99])
+    low, high = np.percentile(values, [1, 99], method="nearest")
     if low < _PLAUSIBLE[0] or high > _PLAUSIBLE[1]:
         raise RadiometryError(
             f"Band '{name}' of {raster.path} holds decimal numbers from {low:.5g} to {high:.5g} (1st and 99th"

@@ -81,9 +81,17 @@ def plan_outputs(folder: Path, scene_id: str, wanted: str, options: Options) -> 
         True if the scene has to be processed, False if complete output of the same run can be kept (``resume``).
 
     Raises:
-        OutputError: output exists and neither ``overwrite`` nor ``resume`` was asked for, or a file in the way was
-            not made by unclouded.
+        OutputError: output exists and neither ``overwrite`` nor ``resume`` was asked for, a file in the way was not
+            made by unclouded, or the folder's name is not UTF-8.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as err:
+        raise OutputError(
+            f"The output folder is called {folder}, which is not UTF-8.",
+            expected="GDAL writes to files and folders whose names are UTF-8 only.",
+            remedy="Choose another folder with -o.",
+        ) from err
     paths = output_paths(folder, scene_id, options)
     found = _fingerprint_in(paths["item"])
     if options.resume and found == wanted and all(path.is_file() for path in paths.values()):
