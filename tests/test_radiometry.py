@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +121,16 @@ def test_a_wrong_offset_is_noticed_in_a_real_scene(shared_data: Path) -> None:
     assert "forgotten" in scene.warnings[0]
     with pytest.warns(RadiometryWarning, match="applied twice"):
         open_scene(product, scale=1e-4, offset=-0.2)
+
+
+@pytest.mark.slow
+def test_the_stated_rates_of_the_check(shared_data: Path, tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "radiometry_check.py"
+    found = tmp_path / "found.json"
+    subprocess.run([sys.executable, script, "--data", shared_data, "--json", found], check=True, capture_output=True)
+    figures = json.loads(found.read_text())["figures"]
+    assert figures["256 pixels and more"] == {"images": 129, "as it is": 0, "forgotten": 110, "twice": 123}
+    assert figures["smaller"] == {"images": 89, "as it is": 0, "forgotten": 81, "twice": 89}
 
 
 def test_suspicion_needs_more_than_dark_blue_or_bright_sand() -> None:

@@ -212,10 +212,11 @@ def suspicion(samples: Mapping[str, NDArray[np.float32]]) -> str | None:
         samples: valid reflectances of bands in :data:`CHECKED`, by common name.
 
     Source:
-        Tuned on 198 real scenes of Landsat 5, 7, 8 and Sentinel-2, at the top of the atmosphere and at the surface,
-        256 pixels wide and more. None raised a false alarm (so that the rate is below 1.5 % with a confidence of
-        95 %). Of the same scenes, 195 were noticed with the offset applied twice (98 %), and 176 without it (89 %),
-        the rest being covered by cloud, snow or bright desert.
+        Tuned on real images of Landsat 5, 7, 8, 9 and Sentinel-2, at the top of the atmosphere and at the surface, and
+        measured on them by benchmarks/radiometry_check.py. Of 129 images of 256 pixels and more none raised a false
+        alarm (with a confidence of 95 % the rate is below 2.3 %). Of the same images 123 were noticed with the offset
+        applied twice (95 %), and 110 without it (85 %), the rest being covered by cloud, snow or bright desert. Of 89
+        smaller images none raised a false alarm; 89 and 81 were noticed.
 
     >>> suspicion({"red": np.float32([-0.06, 0.02, 0.1]), "nir": np.float32([0.1, 0.2, 0.3])})
     '33 % of the pixels of red lie below -0.03: was the offset applied twice?'
