@@ -62,7 +62,7 @@ def open_sources(config: RunConfig) -> tuple[Source, ...]:
     for part in config.data:
         data: DataSet
         if part.name == SimulatedSet.name:
-            data = _simulated(part)
+            data = open_simulated(part)
         else:
             data = sets.open_set(part.name, config.root_of(part), **part.options)
             if data.task != config.task:
@@ -71,7 +71,7 @@ def open_sources(config: RunConfig) -> tuple[Source, ...]:
                     expected=f"The task of this run is '{config.task}'.",
                     remedy="Choose another data set, or another task.",
                 )
-        records = _split(data, part, config.seed)
+        records = split_records(data, part, config.seed)
         for split in ("train",) if part.train else ("choose",):
             if not records[split]:
                 raise InputError(
@@ -291,7 +291,8 @@ def _count(
     return histogram
 
 
-def _simulated(part: DataPart) -> SimulatedSet:
+def open_simulated(part: DataPart) -> SimulatedSet:
+    """Simulated scenes with the options of a configuration."""
     try:
         return SimulatedSet(part.root, **part.options)
     except TypeError as err:
@@ -303,7 +304,8 @@ def _simulated(part: DataPart) -> SimulatedSet:
         ) from err
 
 
-def _split(data: DataSet, part: DataPart, seed: int) -> dict[str, tuple[Record, ...]]:
+def split_records(data: DataSet, part: DataPart, seed: int) -> dict[str, tuple[Record, ...]]:
+    """Records of ``train``, ``choose`` and ``test`` as a configuration splits and filters them."""
     split = data.assign(part.scheme)
     kept = [record for record in data.records if _fits(record, part)]
     if part.choose_share and not any(split.get(record.name) == "choose" for record in kept):

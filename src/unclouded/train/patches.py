@@ -298,8 +298,8 @@ def windows(
     rows, cols = sets.shape
     if cut == "cover":
         free = np.ones_like(sets)
-        for y in _starts(rows, size):
-            for x in _starts(cols, size):
+        for y in starts(rows, size):
+            for x in starts(cols, size):
                 part, label = window_at(image, sets * free, (y, x), size)
                 free[y : y + size, x : x + size] = 0
                 yield part, label
@@ -347,7 +347,7 @@ def _nothing(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.full(planes.shape[1:], lab.CLEAR, np.uint8)
 
 
-def _starts(side: int, size: int) -> list[int]:
+def starts(side: int, size: int) -> list[int]:
     """Where windows begin that cover a side, the last one aligned with its end."""
     return [min(start, max(side - size, 0)) for start in range(0, max(side, 1), size)]
 
