@@ -2,8 +2,8 @@
 
     python benchmarks/simulator_pictures.py [--out docs/images/simulator-scenes.jpg]
 
-Columns: ground in natural colours; the scene; the scene in short-wave infrared, near infrared and red; the 1.38 um band;
-the truth (white thick, blue thin, violet shadow, red shadow that nobody could see).
+Columns: ground in natural colours; the scene; the scene in short-wave infrared, near infrared and red; the band at
+1.38 um; the truth (white thick, blue thin, violet shadow, red shadow that nobody could see).
 """
 
 from __future__ import annotations

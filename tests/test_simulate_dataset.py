@@ -239,3 +239,15 @@ def test_the_command(tmp_path: Path) -> None:
     assert run(*words, "--json").stdout.count('"status": "kept"') == 2
     assert run(*words[:-1], "96").returncode == 1
     assert run(*words[:3], "no-such").returncode == 3
+
+
+def test_the_example_of_the_page_runs() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs/simulator.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    found: dict = {}
+    exec(compile(code, "docs/simulator.md", "exec"), found)
+    assert found["sky"].image.shape == (11, 256, 256)
+    options = {word for line in page.splitlines() if line.startswith("unclouded simulate") for word in line.split()}
+    shown = run("simulate", "--help").stdout
+    for option in sorted(word for word in options if word.startswith("--")):
+        assert option in shown, option
