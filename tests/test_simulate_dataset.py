@@ -239,6 +239,18 @@ def test_the_command(tmp_path: Path) -> None:
     assert run(*words, "--json").stdout.count('"status": "kept"') == 2
     assert run(*words[:-1], "96").returncode == 1
     assert run(*words[:3], "no-such").returncode == 3
+    assert run(*words, "--scale", "1").returncode == 2
+
+
+def test_the_command_over_real_ground(tmp_path: Path, shared_data: Path) -> None:
+    ground = shared_data / "sen12mscr/clear"
+    words = ["simulate", tmp_path / "out", "--sensor", "sentinel2-l1c", "--background", ground, "--scenes", "3",
+             "--size", "128", "--sar", "--scale", "0.0001", "--offset", "0"]  # fmt: skip
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    found = sets.open_set("folder", tmp_path / "out")
+    assert {found.read(record).scene for record in found.records} <= {path.stem for path in ground.iterdir()}
+    assert len(list((tmp_path / "out/sar").iterdir())) == 3
 
 
 def test_the_example_of_the_page_runs() -> None:

@@ -23,6 +23,9 @@ from ._talk import Talk, table
     metavar="PATH",
     help="Clear product or raster, or a folder of them, as the ground. Left out: the ground is made up.",
 )
+@click.option("--scale", type=float, help="Reflectance per count of a background that does not say it, e.g. 0.0001.")
+@click.option("--offset", type=float, help="Reflectance added after scaling the background, e.g. -0.1.")
+@click.option("--nodata", type=float, help="Stored value of missing pixels of the background.")
 @click.option("--pairs", is_flag=True, help="Cloudy and clear images with radar, laid out like SEN12MS-CR.")
 @click.option("--sar", is_flag=True, help="Also radar: VV and VH in decibel.")
 @click.option("--dem", is_flag=True, help="Also heights in metres, which fit the light on the slopes.")
@@ -42,6 +45,9 @@ def command(
     scenes: int,
     size: int | None,
     background: Path | None,
+    scale: float | None,
+    offset: float | None,
+    nodata: float | None,
     overwrite: bool,
     **wishes: Any,
 ) -> None:
@@ -53,7 +59,12 @@ def command(
     from ..simulate.dataset import PAIR_SIDE, Order, background_scenes, simulate_dataset
 
     talk = ctx.find_object(Talk) or Talk()
-    grounds = [] if background is None else background_scenes(background, partial(open_scene, sensor=sensor))
+    grounds = []
+    if background is not None:
+        opener = partial(open_scene, sensor=sensor, scale=scale, offset=offset, nodata=nodata)
+        grounds = background_scenes(background, opener)
+    elif any(value is not None for value in (scale, offset, nodata)):
+        raise click.UsageError("--scale, --offset and --nodata say how to read a --background.", ctx)
     side = PAIR_SIDE if wishes["pairs"] else 1098 if wishes["product"] == "safe" else 512
     order = Order(
         sensor=sensor or (grounds[0].sensor if grounds else "sentinel2-l1c"),
