@@ -146,7 +146,7 @@ class Item:
         for key, asset in self.assets.items():
             if not _is_image(key, asset):
                 continue
-            where = f"{self.base}, asset '{key}'"
+            where = f"{self.base}, asset '{text(key, self.base, 'assets')}'"
             described = self._described(asset, where)
             rasters = _objects(asset.get("raster:bands"), where, "raster:bands")
             count += max(1, len(described), len(rasters))
@@ -243,9 +243,15 @@ def _objects(value: Any, where: str, key: str) -> list[Mapping[str, Any]]:
 
 
 def text(value: Any, where: str, key: str) -> str | None:
-    if value is None or isinstance(value, str):
+    """Text that can be written, or None.
+
+    Raises:
+        InputError: it is something else, or holds characters that cannot be printed.
+    """
+    if value is None or (isinstance(value, str) and value.isprintable()):
         return value
-    raise _invalid(where, f"'{key}'", f"It is text; here it is of type '{type(value).__name__}'.")
+    shown = repr(value) if isinstance(value, str) else f"of type '{type(value).__name__}'"
+    raise _invalid(where, f"'{key}'", f"It is text that can be printed; here it is {shown}.")
 
 
 def _micrometres(band: Mapping[str, Any], where: str, key: str) -> float | None:
