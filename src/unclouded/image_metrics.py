@@ -131,11 +131,18 @@ def ssim(
     target: Image,
     valid: Mask | None = None,
     *,
+    where: Mask | None = None,
     window: int = 11,
     sigma: float = 1.5,
     data_range: float = 1.0,
 ) -> float:
     """Structural similarity of one image, the mean of :func:`ssim_map` over places and bands; NaN where there is none.
+
+    Args:
+        prediction, target: (band, y, x).
+        valid: (y, x); places whose window touches a pixel that is not valid do not count.
+        where: (y, x); only places whose middle is here count, whatever lies around them.
+        window, sigma, data_range: see :func:`ssim_map`.
 
     >>> image = np.random.default_rng(0).random((3, 16, 16))
     >>> round(ssim(image, image), 12)
@@ -145,7 +152,42 @@ def ssim(
         prediction = np.where(valid, prediction, np.nan)
     values = ssim_map(prediction, target, window=window, sigma=sigma, data_range=data_range)
     known = np.isfinite(values)
+    if where is not None:
+        edge = (window - 1) // 2
+        known &= where[edge : where.shape[0] - edge, edge : where.shape[1] - edge]
     return float(values[known].mean()) if known.any() else math.nan
+
+
+def restoration(
+    prediction: Image, target: Image, where: Mask | None = None, *, cap: float = PSNR_CAP
+) -> dict[str, float]:
+    """How well an image was rebuilt: ``PSNR`` in dB, ``SSIM``, ``MAE``, ``RMSE`` and ``SAM`` in degrees.
+
+    Args:
+        prediction, target: reflectance, (band, y, x), NaN where missing.
+        where: pixels that count, such as those under cloud, (y, x); None means all.
+        cap: PSNR of equal images.
+
+    Returns:
+        All NaN where no pixel counts.
+
+    >>> found = restoration(np.full((1, 16, 16), 0.2), np.full((1, 16, 16), 0.1), np.eye(16, dtype=bool))
+    >>> round(found["PSNR"], 6), round(found["MAE"], 6), found["SAM"]
+    (20.0, 0.1, 0.0)
+    """
+    _same(prediction, target)
+    known: Mask = np.asarray(np.isfinite(prediction).all(axis=0) & np.isfinite(target).all(axis=0))
+    if where is not None:
+        known = known & where
+    if not known.any():
+        return dict.fromkeys(("PSNR", "SSIM", "MAE", "RMSE", "SAM"), math.nan)
+    return {
+        "PSNR": psnr(prediction, target, known, cap=cap),
+        "SSIM": ssim(prediction, target, where=where),
+        "MAE": mae(prediction, target, known),
+        "RMSE": math.sqrt(mse(prediction, target, known)),
+        "SAM": spectral_angle(prediction, target, known),
+    }
 
 
 @dataclass(frozen=True)
