@@ -70,7 +70,7 @@ def read(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as err:
         raise InputError(
-            f"The checkpoint {path} cannot be read: {str(err).splitlines()[0]}",
+            f"The checkpoint {path} cannot be read: {' '.join(str(err).split()) or type(err).__name__}.",
             expected="It is a file that a training run wrote to its end.",
             remedy="Start the run again in another folder, or copy an intact checkpoint there.",
         ) from err

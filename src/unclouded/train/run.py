@@ -232,8 +232,8 @@ def make_network(config: RunConfig) -> tuple[nn.Module, dict[str, Any]]:
     except TypeError as err:
         raise ModelError(
             f"The network '{part.name}' does not take these options: {err}.",
-            expected="model.options holds options of the network's class.",
-            remedy="Correct model.options.",
+            expected=f"model.options holds options of the network's class, and the network is for '{config.task}'.",
+            remedy="Correct model.options, or the task of the run.",
         ) from err
     if getattr(net, "task", "mask") != config.task:
         raise ModelError(
