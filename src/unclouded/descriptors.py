@@ -132,12 +132,13 @@ def encode_wavelength(
 
 
 def sensei_descriptor(
-    band: Band | None, encoding: Literal["nm", "log", "log-literal"] = "log"
+    band: Band | None, encoding: Literal["nm", "log", "log-literal"] = "log", multitemporal: bool = False
 ) -> NDArray[np.float32]:
     """Descriptor of one band, (74,) float32; ``None`` describes a padding band and gives zeros.
 
     Entries 0-31 and 32-63 encode the lower and upper wavelength, 64 marks optical or thermal, 65 SAR, 66 elevation,
-    67 thermal. SAR bands reuse 0-63: VV sets 0-31, VH sets 32-63, the incidence angle sets both.
+    67 thermal, 73 a band of several dates (``multitemporal``). SAR bands reuse 0-63: VV sets 0-31, VH sets 32-63, the
+    incidence angle sets both.
 
     Raises:
         InputError: the kind of the band is unknown, or a SAR band is neither vv, vh nor angle.
@@ -145,6 +146,7 @@ def sensei_descriptor(
     out = np.zeros(DESCRIPTOR_LENGTH, np.float32)
     if band is None:
         return out
+    out[73] = float(multitemporal)
     if band.kind in ("optical", "thermal"):
         if band.min_nm is None or band.max_nm is None:
             _ = band.centre_nm  # raises with the band's name

@@ -64,16 +64,19 @@ def test_multiply_adds_at_512_pixels(shared_reference, name, row):
     ("name", "row"),
     [("unet-mobilenetv2", "unet_mobilenet_v2"), ("deeplabv3plus-resnet34", "deeplabv3plus_resnet34")],
 )
-def test_outputs_of_the_library(vectors, name, row):
+@pytest.mark.parametrize(
+    ("dtype", "bounds"), [(torch.float64, {}), (torch.float32, {"rel_l2": 1e-5, "largest": 2e-5})], ids=str
+)
+def test_outputs_of_the_library(vectors, name, row, dtype, bounds):
     reference = vectors("smp_networks")
     net = models.create(name)
     state = {f"net.{key}": torch.from_numpy(value) for key, value in reference.weights(row).items()}
     missing, strange = net.load_state_dict(state, strict=False)
     assert not strange
     assert [key for key in missing if "num_batches" not in key and key not in ("low", "gain")] == []
-    net.double().eval()
-    image = torch.from_numpy(reference.input(row)).double()
+    net.to(dtype).eval()
+    image = torch.from_numpy(reference.input(row)).to(dtype)
     with torch.no_grad():
         for index, feature in enumerate(net.net.encoder(image)[1:], start=1):
-            reference.check(f"{row}:feature{index}", feature)
-        reference.check(f"{row}:out", net(image))
+            reference.check(f"{row}:feature{index}", feature, **bounds)
+        reference.check(f"{row}:out", net(image), **bounds)

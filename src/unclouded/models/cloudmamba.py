@@ -166,9 +166,9 @@ class CloudMamba(nn.Module):
         for block, down in zip(self.encoder, self.down, strict=True):
             x = block(x)
             skips.append(x)  # H_l (n, c_(l-1), h / 2^(l-1), w / 2^(l-1))
-            x = down(x)
+            x = down(x)  # eq. (11)
         decoded = self.decoder(x, skips)
-        coarse = self.heads[0](decoded[0])
+        coarse = self.heads[0](decoded[0])  # eq. (13)
         sure = uncertainty(coarse)
         maps = {"logits": coarse, "uncertainty": sure}
         if self.stages == 2:
@@ -191,7 +191,7 @@ class CloudMamba(nn.Module):
         """Features (n, c_0, h, w) of the second decoder, which sees only what the first stage is unsure about."""
         if not self.uncertainty_gradient:
             sure = sure.detach()
-        aggregated = self.aggregate(torch.cat([_resize(features, bottom) for features in decoded], dim=1))
+        aggregated = self.aggregate(torch.cat([_resize(features, bottom) for features in decoded], dim=1))  # eq. (16)
         unsure = [_resize(sure, skip) * skip for skip in skips]
         return self.refiner(_resize(sure, bottom) * aggregated, unsure)[0]
 

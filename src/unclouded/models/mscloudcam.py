@@ -133,12 +133,12 @@ class MSCloudCAM(nn.Module):
         # Whole cells of the coarsest grid, so that no map has to be stretched to fit another.
         image = F.pad(image, (0, -image.shape[3] % 32, 0, -image.shape[2] % 32), mode="replicate")
         _, _, f3, f4 = self.swin(image)
-        shallow = self.shallow(f3)
-        deep = F.interpolate(self.deep(f4), f3.shape[2:], mode="bilinear", align_corners=False)
-        x = torch.cat([deep, shallow], dim=1)
+        shallow = self.shallow(f3)  # eq. (3)
+        deep = F.interpolate(self.deep(f4), f3.shape[2:], mode="bilinear", align_corners=False)  # eq. (2)
+        x = torch.cat([deep, shallow], dim=1)  # eq. (4)
         if self.cam is not None and self.fusion == "cam":
-            x = self.cam(x, shallow)
-        x = self.refine(self.bottleneck(x))
+            x = self.cam(x, shallow)  # eqs. (5)-(7)
+        x = self.refine(self.bottleneck(x))  # eq. (8)
         out = []
         for stage in self.decoder:
             x = stage(x)
