@@ -358,3 +358,25 @@ def l1_ssim(prediction: Tensor, target: Tensor, *, ssim_weight: float = 1.0, dat
     if ssim_weight:
         loss = loss + ssim_weight * (1.0 - ssim(prediction, target, data_range=data_range).mean())
     return loss
+
+
+def carl(prediction: Tensor, target: Tensor, cloudy: Tensor, cloud: Tensor, *, weight: float = 1.0) -> Tensor:
+    """Cloud-adaptive regularised loss: near the clear image under cloud, near the input elsewhere, and both on average.
+
+    mean(m |p - t| + (1 - m) |p - i|) + weight * mean(|p - t|)
+
+    Args:
+        prediction, target, cloudy: p, t and i, (n, c, h, w).
+        cloud: m, (n, 1, h, w), 1 where cloud or shadow hides the ground, else 0.
+        weight: of the second term, the ordinary mean absolute error.
+
+    Source:
+        Meraner et al., ISPRS Journal of Photogrammetry and Remote Sensing 166, 2020: L_CARL, with its lambda of 1.
+
+    >>> p, t, i = (torch.full((1, 1, 1, 2), value) for value in (0.5, 0.25, 0.0))
+    >>> carl(p, t, i, torch.tensor([[[[1.0, 0.0]]]])).item()
+    0.625
+    """
+    to_target = (prediction - target).abs()
+    adaptive = cloud * to_target + (1.0 - cloud) * (prediction - cloudy).abs()
+    return adaptive.mean() + weight * to_target.mean()

@@ -1,0 +1,183 @@
+"""Builds the default removal model from a folder of real imagery, one command per step.
+
+    python -m unclouded.train.default_removal prepare --data DATA --work runs/removal
+    python -m unclouded.train.default_removal fit     --work runs/removal
+    python -m unclouded.train.default_removal finish  --work runs/removal --out src/unclouded/weights
+
+``prepare`` reads the imagery and masks the cloudy dates. ``fit`` trains, and resumes exactly where it stopped; with
+``--architecture dsen2cr`` it trains that baseline on the same crops. ``finish`` fits the uncertainty's factor on places
+kept for that and exports with a card. docs/removal.md tells what the steps measured.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import models
+from ..losses import carl
+from .job import Job
+from .loop import make_fabric, run
+from .optim import OptimiserPart, Schedule, SchedulePart, make_optimiser
+from .removal_pairs import Batch, Crops, Ground, as_inputs, read_grounds
+
+ARCHITECTURE = "fill-unet"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "fill-unet": {"widths": (32, 48, 80, 128)},
+    "dsen2cr": {"features": 32, "blocks": 4},
+}
+"""Options of the networks that can be trained; DSen2-CR narrowed until a step costs about the same."""
+
+SIDE, BATCH, EVERY = 128, 4, 200
+
+
+@click.group()
+def main() -> None:
+    """Build the default removal model."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+
+
+@main.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--work", type=click.Path(path_type=Path), required=True)
+def prepare(data: Path, work: Path) -> None:
+    """Read the imagery and mask the cloudy dates."""
+    work.mkdir(parents=True, exist_ok=True)
+    grounds = list(read_grounds(data))
+    with (work / "grounds.pickle").open("wb") as stream:
+        pickle.dump(grounds, stream)
+    radar = sum(ground.sar is not None for ground in grounds)
+    pairs = sum(ground.cloudy is not None for ground in grounds)
+    click.echo(f"{len(grounds)} places, {radar} with radar, {pairs} with a cloudy date")
+
+
+@main.command()
+@click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--architecture", type=click.Choice(sorted(OPTIONS)), default=ARCHITECTURE, show_default=True)
+@click.option("--steps", default=1200, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--rate", default=2e-3, show_default=True, help="Peak of the learning rate.")
+def fit(work: Path, architecture: str, steps: int, seed: int, rate: float) -> None:
+    """Train, or go on where the run stopped."""
+    torch.set_num_threads(1)
+    train(grounds(work), work / f"{architecture}-{seed}", architecture, steps, seed, rate)
+
+
+def train(places: Sequence[Ground], folder: Path, architecture: str, steps: int, seed: int, rate: float) -> nn.Module:
+    """Train a removal network on drawn crops; returns the averaged network in eval mode."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fabric = make_fabric(accelerator="cpu", precision="bf16")
+    fabric.launch()
+    torch.manual_seed(seed)
+    net = models.create(architecture, **OPTIONS[architecture]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    crops = Crops(places, SIDE, seed)
+    chosen = [ground for ground in places if ground.split == "choose" and ground.cloudy is not None]
+
+    def loss(wrapped: nn.Module, batch: Batch, step: int) -> Tensor:
+        given = (batch.image, batch.sar, batch.hidden) if getattr(net, "marks", False) else (batch.image, batch.sar)
+        outputs = wrapped.outputs(*given)  # type: ignore[operator]
+        return loss_of(outputs, batch) if architecture == ARCHITECTURE else carl_of(outputs["image"].float(), batch)
+
+    def judge(mean: nn.Module) -> dict[str, float]:
+        errors = []
+        for ground in chosen:
+            restored, _, hidden = restore_ground(mean, ground)
+            error = np.abs(restored - ground.clear.astype(np.float32)).mean(axis=0)[hidden]
+            errors.append(float(error.mean()))
+        return {"loss": float(np.mean(errors))}
+
+    job = Job(
+        net=net,
+        optimiser=make_optimiser(net, OptimiserPart(rate=rate, weight_decay=0.01)),
+        schedule=Schedule(SchedulePart(kind="cosine", warm_up=100, floor=0.01), rate),
+        draw=lambda epoch, place: crops.batch(epoch * EVERY + place, BATCH),
+        loss=loss,
+        weight=lambda batch: 1.0,
+        judge=judge,
+        epochs=-(-steps // EVERY),
+        images=EVERY * BATCH,
+        batch=BATCH,
+        steps=steps,
+        identity=json.dumps({"architecture": architecture, "steps": steps, "seed": seed, "rate": rate}),
+        seed=seed,
+        clip=1.0,
+        average=0.99,
+        checkpoint_minutes=3.0,
+    )
+    return run(job, folder, fabric).net
+
+
+def loss_of(outputs: dict[str, Tensor], batch: Batch) -> Tensor:
+    """Mean absolute error and spectral angle of what was to be rebuilt, and the likelihood of its error.
+
+    The error of a pixel is taken as exponentially distributed with the predicted mean s: -log p = log s + error / s.
+    The image does not learn from that term, so that uncertain pixels are not given up.
+    """
+    restored = outputs["image"].float()
+    known = torch.isfinite(batch.target)
+    rebuild = batch.hidden[:, :1] * known.any(1, keepdim=True)
+    target = torch.where(known, batch.target, torch.zeros_like(batch.target))
+    shown = known & (batch.image != 0).flatten(2).any(2)[:, :, None, None]
+    masked = torch.where(shown, restored, torch.zeros_like(restored))
+    error = (masked - target * shown).abs().sum(1, keepdim=True) / shown.sum(1, keepdim=True).clamp(min=1)
+    area = rebuild.sum().clamp(min=1)
+    angle = 1 - F.cosine_similarity(masked, target * shown, dim=1, eps=1e-4)[:, None]
+    loss = 20 * (error * rebuild).sum() / area + 2 * (angle * rebuild).sum() / area
+    if "log_scale" in outputs:
+        log_scale = outputs["log_scale"].float().clamp(-8, 1)
+        fit_of_scale = log_scale + error.detach() * torch.exp(-log_scale)
+        loss = loss + 0.1 * (fit_of_scale * rebuild).sum() / area
+    return loss
+
+
+def carl_of(restored: Tensor, batch: Batch) -> Tensor:
+    """The loss that DSen2-CR was published with; where the clear image is not known it learns nothing."""
+    known = torch.isfinite(batch.target) & (batch.image != 0).flatten(2).any(2)[:, :, None, None]
+    target = torch.where(known, batch.target, restored.detach())
+    return carl(restored, target, torch.where(known, batch.image, restored.detach()), batch.hidden[:, :1])
+
+
+def restore_ground(
+    net: nn.Module, ground: Ground, *, sar: bool = True
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """The cloudy date of a place rebuilt.
+
+    Args:
+        net: in eval mode.
+        ground: with a cloudy date.
+        sar: whether the network is given the radar image.
+
+    Returns:
+        The image (13, y, x), pixels that are to be kept as they were; the expected error (y, x) if the network tells
+        it; and the pixels that were rebuilt (y, x) bool.
+    """
+    assert ground.cloudy is not None and ground.classes is not None
+    image, radar, marks = as_inputs(ground.cloudy, ground.classes, ground.sar if sar else None)
+    with torch.no_grad():
+        given = [torch.from_numpy(part)[None] for part in (image, radar, marks)]
+        outputs = net.outputs(*(given if getattr(net, "marks", False) else given[:2]))  # type: ignore[operator]
+    hidden = marks[0] > 0
+    restored = np.where(hidden, outputs["image"][0].float().numpy(), image)
+    scale = outputs.get("log_scale")
+    return restored, None if scale is None else np.exp(scale[0, 0].float().numpy()), hidden
+
+
+def grounds(work: Path) -> list[Ground]:
+    """What ``prepare`` wrote."""
+    with (work / "grounds.pickle").open("rb") as stream:  # our own file
+        loaded: list[Ground] = pickle.load(stream)
+    return loaded
+
+
+if __name__ == "__main__":
+    main()
