@@ -221,6 +221,7 @@ class Crops:
         shade = sky.sunlight
         out[shade < 0.88] |= np.uint8(lab.SHADOW)
         out[(shade < 0.70) & ~dark] = lab.SHADOW
+        out[sky.ambiguous] |= sets[sky.ambiguous] | np.uint8(lab.SHADOW)
         tau = sky.tau
         out[tau > 0.12] |= np.uint8(lab.THIN)
         out[tau > 0.40] = lab.THIN

@@ -118,7 +118,7 @@ def fit(stage: str, work: Path, steps: int | None, threads: int, seed: int) -> N
         steps=steps or (10000 if first else 3000),
         seed=seed,
         learning_rate=2e-3 if first else 1e-3,
-        shadow_weight=3.0,
+        shadow_weight=3.0 if first else 5.0,
         start="" if first else str(_folder(work, "base", seed) / "last.pt"),
     )
     train(without(_samples(work), STAGES[stage]), _folder(work, stage, seed), settings)
