@@ -20,18 +20,20 @@ from ._talk import Talk, table
 def command(ctx: click.Context, inputs: tuple[str, ...], **reading: Any) -> None:
     """Show what is recognised in each INPUT: sensor, bands, level, scale, offset and where they come from.
 
-    The share of saturated pixels is that of five small windows; of remote images it is not looked for.
+    The share of saturated pixels is that of five small windows; of remote images it is not looked for. A product
+    whose images are missing is described by its metadata.
     """
-    from ..readers import open_scene
+    from ..readers import describe
     from ..saturation import sampled_percent
 
     talk = ctx.find_object(Talk) or Talk()
 
     def work(source: str) -> dict[str, Any]:
-        scene = open_scene(source, **reading)
-        told = scene.describe()
-        for band in told["bands"]:
-            band["saturated_percent"] = sampled_percent(scene.sources[band["name"]], scene.radiometry[band["name"]])
+        told, scene = describe(source, **reading)
+        if scene is not None:
+            for band in told["bands"]:
+                name = band["name"]
+                band["saturated_percent"] = sampled_percent(scene.sources[name], scene.radiometry[name])
         _put(talk, told)
         return {"status": "done", **told}
 

@@ -239,6 +239,30 @@ def open_scene(
     )
 
 
+def describe(source: Any, **reading: Any) -> tuple[dict[str, Any], Scene | None]:
+    """What is recognised in a source.
+
+    Args:
+        source: see :func:`open_scene`; a product whose images are missing is described by its metadata.
+        **reading: the options of :func:`open_scene`.
+
+    Returns:
+        The description, see :meth:`unclouded.scene.Scene.describe`, and the scene, None where images are missing.
+
+    Raises:
+        InputError, RadiometryError: see :func:`open_scene`.
+    """
+    from .no_images import NoImages
+
+    try:
+        scene = open_scene(source, **reading)
+    except NoImages as err:
+        if not err.description["bands"]:
+            raise
+        return dict(err.description), None
+    return scene.describe(), scene
+
+
 def _with_saturation(scene: Scene) -> Scene:
     """The scene, with the sensor's saturation value in the records of bands that hold counts."""
     if scene.sensor not in sensors.names():

@@ -10,6 +10,7 @@ import datetime as dt
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +24,7 @@ from . import Reader, Request, register
 from .files import Files
 from .grids import check_grids, finest
 from .mtl import NAME, Groups, find, number, read_mtl
+from .no_images import no_images
 
 _ARCHIVE = re.compile(r"\.(tar|tgz|tar\.gz)$", re.IGNORECASE)
 _PRODUCT = re.compile(r"^L[COTEM]\d{2}_|^L[COTEM]\d{14}|^L[COTEM]\d{20}")
@@ -68,11 +70,8 @@ class LandsatReader(Reader):
         present = [band.name for band in sensor.band if band.name in images and product.convertible(band)]
         names = request.wanted(present, sensor, product.id)
         if not names:
-            raise InputError(
-                f"{source} has no image of any band of {sensor.name}.",
-                expected=f"Images of {', '.join(band.name for band in sensor.band)}.",
-                remedy="Download the product again; the images are missing.",
-            )
+            said = product.all_radiometry(sensor)
+            raise no_images(str(source), product.id, sensor, said, product.datetime(), product.properties())
         bands: list[Band] = []
         sources: dict[str, Any] = {}
         headers: dict[str, Header] = {}
@@ -296,6 +295,15 @@ class _Product:
         day = dt.date.fromisoformat(date).timetuple().tm_yday
         # Kepler's orbit to first order in its eccentricity, perihelion on 4 January; good to 0.0003.
         return 1.0 - 0.01672 * math.cos(math.radians(0.9856 * (day - 4)))
+
+    def all_radiometry(self, sensor: sensors.Sensor) -> dict[str, Radiometry]:
+        """Scale and offset of every band that the metadata know, by name."""
+        out = {}
+        for band in sensor.band:
+            if self.convertible(band):
+                with suppress(RadiometryError):  # not every product has all bands of its sensor
+                    out[band.name] = self.radiometry(band, sensor)[0]
+        return out
 
     def datetime(self) -> str | None:
         """Time of the scene's middle, ISO 8601 in UTC."""

@@ -16,6 +16,7 @@ from ..scene import Band, Radiometry, Scene
 from . import Reader, Request, register
 from .files import Files
 from .grids import check_grids, finest
+from .no_images import no_images
 from .safe_metadata import ProductMetadata, is_product, parse_product, parse_tile
 
 _IMAGE = re.compile(r"(?:^|_)(B(?:0[1-9]|1[0-2]|8A))(?:_(10|20|60)m)?\.jp2$", re.IGNORECASE)
@@ -70,11 +71,11 @@ class SafeReader(Reader):
         images = product.images()
         names = request.wanted([name for name in sensor_names(sensor) if name in images], sensor, product.id)
         if not names:
-            raise InputError(
-                f"{source} has no image of any band of {sensor.name}.",
-                expected=f"JPEG 2000 files of {', '.join(sensor_names(sensor))} in IMG_DATA.",
-                remedy="Download the product again; the images are missing.",
-            )
+            said = {} if metadata is None else {name: _from_product(metadata, name) for name in sensor_names(sensor)}
+            records = {name: own for name, one in said.items() if (own := request.radiometry(one)) is not None}
+            properties = {**(metadata.properties if metadata else {}), **product.tile_properties()}
+            datetime = metadata.datetime if metadata else None
+            raise no_images(str(source), product.id, sensor, records, datetime, properties)
         bands: list[Band] = []
         sources: dict[str, RasterBand] = {}
         headers: dict[str, Header] = {}
