@@ -237,7 +237,7 @@ def card_of(name, net):
     if settings["front_end"] == "fixed":
         settings |= {"front_end": "bands", "bands": BAND_INPUTS, "scaling": {"mode": "divide-3000"}}
     if not getattr(net, "any_size", True):
-        settings["tile"] = 3 * settings["stride"]
+        settings["tile"] = 5 * settings["stride"]
     return ModelCard(**settings | {"classes": classes})
 
 
