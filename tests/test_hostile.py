@@ -220,6 +220,11 @@ def pixels_without_size(folder: Path) -> Path:
     return path
 
 
+@case(3, "A projected or geographic one is expected")
+def a_reference_system_of_no_place_on_earth(folder: Path) -> Path:
+    return picture(folder, crs='LOCAL_CS["site",UNIT["metre",1]]')
+
+
 # Archives ---------------------------------------------------------------------------------------------------------
 
 
@@ -574,6 +579,20 @@ def test_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not out.exists()
     assert listing(tmp_path / "in") == before, "nothing is left beside the input"
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_small_file_of_millions_of_columns(tmp_path: Path) -> None:
+    path = tmp_path / "wide.tif"
+    size: dict[str, Any] = {"width": 200_000_000, "height": 2048, "count": 4, "blockxsize": 16384, "blockysize": 2048}
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 0, 0, -10, 0)}
+    options = {"driver": "GTiff", "dtype": "uint16", "tiled": True, "SPARSE_OK": True, "BIGTIFF": "YES"}
+    with rasterio.open(path, "w", **size, **place, **options) as dataset:
+        dataset.descriptions = NAMES
+    assert path.stat().st_size < 2**20
+    done = run("mask", path, "-o", tmp_path / "out", *SCALED, "--level", "toa")
+    assert done.returncode == 3, done.stderr
+    assert "GiB of memory" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

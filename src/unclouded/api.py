@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .classes import CLASSES
 from .errors import InputError
 from .infer.arrays import array_scene
+from .infer.memory import check_memory
 from .infer.plan import Plan, make_plan
 from .infer.predict import ModelRows, Progress, model_rows
 from .infer.runner import Runner, find_model, load_runner
@@ -213,6 +214,7 @@ def _finished_before(run: Run, outputs: Mapping[str, Path], begin: float) -> Res
 def _model_rows(
     plan: Plan, runner: Runner, options: Options, progress: Progress | None, tally: Tally | None = None
 ) -> Generator[ModelRows, None, None]:
+    check_memory(plan, options.tile)
     scaled = None if progress is None else lambda share: progress(_NETWORK_SHARE * share)
     return model_rows(plan, runner, tile=options.tile, halo=options.halo, progress=scaled, tally=tally)
 

@@ -514,6 +514,13 @@ def _check_grid(path: str, dataset: DatasetReader) -> None:
             expected="Columns and rows lead in two directions, each by the size of a pixel.",
             remedy="Set its position anew: rio edit-info --transform, or gdal_edit -a_ullr.",
         )
+    crs = dataset.crs
+    if crs is not None and not (crs.is_projected or crs.is_geographic):
+        raise InputError(
+            f"{path} has the reference system {crs.to_wkt()[:80]}...",
+            expected="A projected or geographic one is expected, that says where on Earth pixels lie.",
+            remedy="Assign the right one: gdal_edit -a_srs EPSG:32633.",
+        )
 
 
 @contextmanager

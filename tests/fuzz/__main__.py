@@ -168,7 +168,7 @@ def run_guided(name: str, seconds: float, seed: int, findings: Path) -> None:
             sys.stdout.flush()
             os._exit(0)  # libFuzzer would report a crash
 
-        flags = [f"-seed={seed + 1}", "-max_len=200000", "-rss_limit_mb=0", "-timeout=60", "-verbosity=0"]
+        flags = [f"-seed={seed + 1}", "-max_len=100000", "-rss_limit_mb=0", "-timeout=60", "-verbosity=0"]
         atheris.Setup([sys.argv[0], corpus, *flags], test, custom_mutator=change)
         atheris.Fuzz()
 

@@ -1,7 +1,8 @@
 """What is fuzzed: each target takes bytes in place of one metadata file and holds the promise to what comes out.
 
 The promise: every input ends in a scene or record whose numbers are finite and plausible, or in an UncloudedError with
-three parts, within two seconds of the processor and 400 MB more memory; no file outside the product's folder is opened, nor any address.
+three parts, within two seconds of the processor and 400 MB more memory; no file outside the product's folder is opened,
+nor any address.
 """
 
 from __future__ import annotations
