@@ -38,7 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Options of the networks that can be trained; DSen2-CR narrowed until a step costs about the same."""
 
-SIDE, BATCH, EVERY = 128, 4, 200
+SIDE, BATCH, EVERY = 128, 4, 100
 
 
 @click.group()
@@ -64,7 +64,7 @@ def prepare(data: Path, work: Path) -> None:
 @main.command()
 @click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--architecture", type=click.Choice(sorted(OPTIONS)), default=ARCHITECTURE, show_default=True)
-@click.option("--steps", default=1200, show_default=True)
+@click.option("--steps", default=600, show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--rate", default=2e-3, show_default=True, help="Peak of the learning rate.")
 def fit(work: Path, architecture: str, steps: int, seed: int, rate: float) -> None:
@@ -99,7 +99,7 @@ def train(places: Sequence[Ground], folder: Path, architecture: str, steps: int,
     job = Job(
         net=net,
         optimiser=make_optimiser(net, OptimiserPart(rate=rate, weight_decay=0.01)),
-        schedule=Schedule(SchedulePart(kind="cosine", warm_up=100, floor=0.01), rate),
+        schedule=Schedule(SchedulePart(kind="cosine", warm_up=40, floor=0.01), rate),
         draw=lambda epoch, place: crops.batch(epoch * EVERY + place, BATCH),
         loss=loss,
         weight=lambda batch: 1.0,
@@ -161,7 +161,8 @@ def restore_ground(
         The image (13, y, x), pixels that are to be kept as they were; the expected error (y, x) if the network tells
         it; and the pixels that were rebuilt (y, x) bool.
     """
-    assert ground.cloudy is not None and ground.classes is not None
+    assert ground.cloudy is not None
+    assert ground.classes is not None
     image, radar, marks = as_inputs(ground.cloudy, ground.classes, ground.sar if sar else None)
     with torch.no_grad():
         given = [torch.from_numpy(part)[None] for part in (image, radar, marks)]

@@ -348,11 +348,12 @@ def _sen12mscr(root: Path) -> Iterator[Ground]:
         if "s1" in parts:
             stored = _read(root / parts["s1"]["path"])
             sar = stored.astype(np.float32) * np.float32(0.01 if stored.dtype.kind == "i" else 1)
-        cloudy = classes = None
+        cloudy: NDArray[np.float16] | None = None
+        classes = None
         if "removal" in parts["clear"]["usable_for"]:
-            cloudy = _toa(root / parts["cloudy"]["path"])
-            classes = predict(cloudy, [band.name for band in BANDS], sensor="sentinel2-l1c").classes
-            cloudy = cloudy.astype(np.float16)
+            image = _toa(root / parts["cloudy"]["path"])
+            classes = predict(image, [band.name for band in BANDS], sensor="sentinel2-l1c").classes
+            cloudy = image.astype(np.float16)
         place = parts["clear"]["roi"]
         yield Ground(
             name, "sen12mscr", place, SPLIT.get(place, "train"), clear.astype(np.float16), "toa", 10.0, sar, cloudy,
@@ -361,9 +362,9 @@ def _sen12mscr(root: Path) -> Iterator[Ground]:
     for row in rows:
         alone = row["role"] == "clear" and not row["pair_id"]
         if alone or (row["role"] == "series" and row["cloud_fraction_weak"] == "0.000"):
-            image = _toa(root / row["path"]).astype(np.float16)
-            place = row["roi"]
-            yield Ground(Path(row["path"]).stem, "sen12mscr", place, SPLIT.get(place, "train"), image, "toa", 10.0)
+            place, split = row["roi"], SPLIT.get(row["roi"], "train")
+            alone_clear = _toa(root / row["path"]).astype(np.float16)
+            yield Ground(Path(row["path"]).stem, "sen12mscr", place, split, alone_clear, "toa", 10.0)
 
 
 def _bigearthnet(root: Path) -> Iterator[Ground]:
