@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..models.card import ModelCard
-from .runner import descriptor_length, read_weights, result_name, second_input
+from .runner import descriptor_length, input_names, read_weights, result_name, result_names, second_input
 
 try:  # onnxruntime exports its exceptions nowhere else
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
@@ -65,6 +65,18 @@ class OnnxRunner:
         out: NDArray[np.float32] = self._session.run([result_name(self.card)], feed, self._run_options)[0]
         return out
 
+    def restore(
+        self,
+        image: NDArray[np.float32],
+        sar: NDArray[np.float32] | None = None,
+        hidden: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """What a removal network makes of a batch, see :class:`unclouded.infer.runner.Runner`."""
+        given = {"image": image, "sar": sar, "hidden": hidden}
+        feed = {name: np.ascontiguousarray(given[name]) for name in input_names(self.card)}
+        image, *error = self._session.run(result_names(self.card), feed, self._run_options)
+        return image, error[0] if error else None
+
     def _check(self, weights: Path) -> None:
         """Compare inputs and output with what the caller will give and take."""
         card = self.card
@@ -78,6 +90,10 @@ class OnnxRunner:
             wanted["descriptors"] = ("tensor(float)", 3, {2: descriptor_length(card)})
         elif second_input(card) == "sar":
             wanted["sar"] = ("tensor(float)", 4, {1: len(card.sar)} | side)
+        if card.marks:
+            wanted["hidden"] = ("tensor(float)", 4, {1: 2} | side)
+        if "log_scale" in result_names(card):
+            wanted["log_scale"] = ("tensor(float)", 4, {1: 1} | side)
         nodes = {node.name: node for node in (*self._session.get_inputs(), *self._session.get_outputs())}
         problem = ""
         if nodes.keys() != wanted.keys():

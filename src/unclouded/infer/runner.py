@@ -49,6 +49,25 @@ class Runner(Protocol):
         """
         ...
 
+    def restore(
+        self,
+        image: NDArray[np.float32],
+        sar: NDArray[np.float32] | None = None,
+        hidden: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """What a removal network makes of a batch.
+
+        Args:
+            image: as in :meth:`run`.
+            sar: radar images (n, s, h, w) float32 in 0..1, if the card has any.
+            hidden: marks (n, 2, h, w) float32, if the card wants them.
+
+        Returns:
+            The restored image (n, b, h, w), and the logarithm of its expected absolute error (n, 1, h, w) where the
+            card says that the network knows it.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class ModelFiles:
@@ -157,9 +176,21 @@ def second_input(card: ModelCard) -> str | None:
     return "sar" if card.sar else None
 
 
+def input_names(card: ModelCard) -> list[str]:
+    """All that the network takes, in its order: ``image``, then ``descriptors``, or ``sar`` and ``hidden``."""
+    second = second_input(card)
+    return ["image"] + ([second] if second else []) + (["hidden"] if card.marks else [])
+
+
 def result_name(card: ModelCard) -> str:
     """What the network returns: ``logits``, or for removal the ``restored`` image."""
     return "restored" if card.task == "removal" else "logits"
+
+
+def result_names(card: ModelCard) -> list[str]:
+    """All that the network returns: removal networks may add the ``log_scale`` of their errors."""
+    known = card.expected_error is not None and card.expected_error.kind == "log-scale"
+    return [result_name(card)] + (["log_scale"] if known else [])
 
 
 def read_weights(path: Path, card: ModelCard) -> tuple[bytes, str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import MissingDependencyError, ModelError
 from ..models import create
 from ..models.card import ModelCard
-from .runner import read_weights
+from .runner import input_names, read_weights, result_names
 
 
 class TorchRunner:
@@ -54,9 +54,34 @@ class TorchRunner:
         """The network's result for a batch, see :class:`unclouded.infer.runner.Runner`."""
         import torch
 
-        if self._device.type == "cpu" and torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)
+        self._set_threads()
         given = [torch.from_numpy(np.ascontiguousarray(part)) for part in (image, second) if part is not None]
         with torch.inference_mode():
             out: NDArray[np.float32] = self._network(*(part.to(self._device) for part in given)).float().cpu().numpy()
         return out
+
+    def restore(
+        self,
+        image: NDArray[np.float32],
+        sar: NDArray[np.float32] | None = None,
+        hidden: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """What a removal network makes of a batch, see :class:`unclouded.infer.runner.Runner`."""
+        import torch
+
+        self._set_threads()
+        arrays = {"image": image, "sar": sar, "hidden": hidden}
+        given = {
+            name: torch.from_numpy(np.ascontiguousarray(arrays[name])).to(self._device)
+            for name in input_names(self.card)
+        }
+        with torch.inference_mode():
+            found = self._network.outputs(given.pop("image"), **given)  # type: ignore[operator]
+        error = found["log_scale"].float().cpu().numpy() if "log_scale" in result_names(self.card) else None
+        return found["image"].float().cpu().numpy(), error
+
+    def _set_threads(self) -> None:
+        import torch
+
+        if self._device.type == "cpu" and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)

@@ -16,7 +16,6 @@ from ..classes import OUTPUT_OF
 from ..errors import ModelError
 from ..normalise import Mode, Normaliser
 
-
 _LARGEST = 1024 * 1024
 
 
@@ -123,6 +122,21 @@ class RadarInput(Strict):
         return self
 
 
+class ExpectedError(Strict):
+    """How the expected absolute error of a rebuilt image, in reflectance and as the mean over the bands, is known.
+
+    Attributes:
+        kind: ``log-scale``, the network also returns ``log_scale``, the logarithm of the expected error;
+            ``mirrored``, it is the mean difference of the results for the image and its mirror image.
+        factor: brings it to the size of real errors.
+        fitted_on: data that the factor was fitted on; empty where it was not.
+    """
+
+    kind: Literal["log-scale", "mirrored"]
+    factor: float = Field(default=1.0, gt=0)
+    fitted_on: str = ""
+
+
 class Scaling(Strict):
     """What is done to reflectance before a network of fixed bands sees it, see :mod:`unclouded.normalise`.
 
@@ -168,6 +182,10 @@ class ModelCard(Strict):
         percentiles: whether scene percentiles follow the descriptors.
         bands: optical inputs of the front end ``bands``, in the network's order.
         sar: radar inputs of a removal network, in its order.
+        partial_inputs: a removal network runs without radar, and without bands that a scene lacks: they are 0.
+        marks: a removal network is told what to rebuild, by ``hidden`` (n, 2, h, w): where the image is to be
+            rebuilt, and where nothing of the ground is seen.
+        expected_error: how sure a removal network is; None means ``mirrored``, not fitted.
         scaling: what is done to reflectance before the network sees it, with the front end ``bands`` only.
         sensors: sensors that the network was made for; a warning is raised for others. Empty means any.
         grid_m: finest pixel size that the network is run at; finer scenes are read at this size.
@@ -192,6 +210,9 @@ class ModelCard(Strict):
     percentiles: bool = False
     bands: tuple[BandInput, ...] = ()
     sar: tuple[RadarInput, ...] = ()
+    partial_inputs: bool = False
+    marks: bool = False
+    expected_error: ExpectedError | None = None
     scaling: Scaling = Scaling()
     sensors: tuple[str, ...] = ()
     grid_m: float = Field(default=20.0, gt=0)
@@ -277,6 +298,8 @@ def _disagreement(card: ModelCard) -> str:
         return "" if fixed and not card.classes else "removal takes the front end 'bands' and has no classes"
     if card.sar:
         return "radar inputs belong to the task 'removal'"
+    if card.partial_inputs or card.marks or card.expected_error:
+        return "partial inputs, marks and expected errors belong to the task 'removal'"
     if unknown := [name for name in card.classes if name not in OUTPUT_OF]:
         return f"the classes {', '.join(unknown)} are unknown; known ones are {', '.join(OUTPUT_OF)}"
     if card.tile is not None and card.tile % card.stride:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..descriptors import SLOTS
 from ..errors import MissingDependencyError, ModelError
-from ..infer.runner import descriptor_length, result_name, second_input
+from ..infer.runner import descriptor_length, input_names, result_names, second_input
 from ..models.card import ModelCard
 
 EQUAL_WITHIN = 1e-4
@@ -46,10 +46,13 @@ def example_inputs(card: ModelCard, n: int, bands: int, rows: int, cols: int) ->
     rng = np.random.default_rng(bands * 1000 + rows)
     image = torch.from_numpy(rng.uniform(0.0, 0.8, (n, bands, rows, cols)).astype(np.float32))
     second = second_input(card)
-    if second is None:
-        return (image,)
-    if second == "sar":
-        return image, torch.from_numpy(rng.uniform(0.0, 1.0, (n, len(card.sar), rows, cols)).astype(np.float32))
+    if second != "descriptors":
+        given = [image]
+        if second == "sar":
+            given.append(torch.from_numpy(rng.uniform(0.0, 1.0, (n, len(card.sar), rows, cols)).astype(np.float32)))
+        if card.marks:
+            given.append(torch.from_numpy(rng.integers(0, 2, (n, 2, rows, cols)).astype(np.float32)))
+        return tuple(given)
     descriptors = rng.uniform(-1, 1, (n, bands, descriptor_length(card))).astype(np.float32)
     if card.front_end == "slots":
         descriptors = np.zeros_like(descriptors)
@@ -112,14 +115,12 @@ def _write_graph(net: nn.Module, card: ModelCard, path: Path, text: str) -> None
         raise MissingDependencyError.for_extra("onnx", "torch") from err
 
     given = example_inputs(card, *_cases(card)[0])
-    second, result = second_input(card), result_name(card)
-    names = ["image"] + ([second] if second else [])
-    size = {2: "h", 3: "w"}
-    axes = {"image": {0: "n", **size}, result: {0: "n", **size}}
-    if second == "sar":
-        axes[second] = {0: "n", **size}
-    elif second:
-        axes["image"][1], axes[second] = "b", {0: "n", 1: "b"}
+    names, results = input_names(card), result_names(card)
+    axes = {name: {0: "n", 2: "h", 3: "w"} for name in (*names, *results)}
+    if "descriptors" in names:
+        axes["image"][1], axes["descriptors"] = "b", {0: "n", 1: "b"}
+    if card.task == "removal":
+        net = _Removal(net, card).eval()  # the exporter puts back the mode of the outermost module
     said = io.StringIO()
     try:
         # The exporter prints the whole graph when it fails, and warns of every size that it takes as constant; that
@@ -127,7 +128,7 @@ def _write_graph(net: nn.Module, card: ModelCard, path: Path, text: str) -> None
         with warnings.catch_warnings(), contextlib.redirect_stdout(said):
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                net, given, str(path), input_names=names, output_names=[result],
+                net, given, str(path), input_names=names, output_names=results,
                 dynamic_axes=axes if card.tile is None else None, opset_version=17, dynamo=False,
             )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as err:
@@ -142,6 +143,19 @@ def _write_graph(net: nn.Module, card: ModelCard, path: Path, text: str) -> None
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
     _same(net, path, card)
+
+
+class _Removal(nn.Module):
+    """A removal network with the inputs and outputs that its card names, in their order."""
+
+    def __init__(self, net: nn.Module, card: ModelCard) -> None:
+        super().__init__()
+        self.net = net
+        self.inputs, self.results = input_names(card)[1:], result_names(card)
+
+    def forward(self, image: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        found = self.net.outputs(image, **dict(zip(self.inputs, others, strict=True)))  # type: ignore[operator]
+        return tuple(found["image" if name == "restored" else name] for name in self.results)
 
 
 def _cases(card: ModelCard) -> list[tuple[int, int, int, int]]:
@@ -162,14 +176,16 @@ def _same(net: nn.Module, path: Path, card: ModelCard) -> None:
     for n, bands, rows, cols in _cases(card)[1:] or _cases(card):
         given = tuple(1.0 - one if one.ndim == 4 else one for one in example_inputs(card, n, bands, rows, cols))
         with torch.no_grad():
-            expected = net(*given).numpy()
+            told = net(*given)
+        expected = [one.numpy() for one in (told if isinstance(told, tuple) else (told,))]
         feed = {node.name: one.numpy() for node, one in zip(session.get_inputs(), given, strict=True)}
         try:
-            got = session.run(None, feed)[0]
+            got = session.run(None, feed)
         except BROKEN:
-            got = np.empty(0)  # sizes inside that do not fit
-        fits = got.shape == expected.shape
-        worst = float(np.abs(got - expected).max() / np.abs(expected).max()) if fits else float("inf")
+            got = []  # sizes inside that do not fit
+        fits = [one.shape for one in got] == [one.shape for one in expected]
+        differences = (float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(got, expected, strict=False))
+        worst = max(differences) if fits else float("inf")
         if not worst <= EQUAL_WITHIN:
             raise ModelError(
                 f"The exported network differs from torch by {worst:.2g} for {given[0].shape[1]} bands of"
