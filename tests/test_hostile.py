@@ -439,6 +439,30 @@ def item_nested_without_end(folder: Path) -> Path:
     return path
 
 
+@case(3, "EARTH_SUN_DISTANCE = 9")
+def mtl_with_a_sun_too_far_away(folder: Path) -> Path:
+    product = landsat(folder)
+    text = (product / f"{LANDSAT}_MTL.txt").read_text()
+    for old, new in (("L2SP", "L1T"), ("OLI_TIRS", "TM"), ("LANDSAT_8", "LANDSAT_5"), ("= 02", "= 01")):
+        text = text.replace(old, new)
+    lines = [f"RADIANCE_MULT_BAND_{n} = 0.6\nRADIANCE_ADD_BAND_{n} = -2\n" for n in (2, 3, 4, 5)]
+    sun = "GROUP = IMAGE_ATTRIBUTES\nSUN_ELEVATION = 50\nEARTH_SUN_DISTANCE = 9\nGROUP = RADIOMETRIC_RESCALING\n"
+    (product / "LT05_L1TP_MTL.txt").write_text(text.replace("END_GROUP = X", sun + "".join(lines)))
+    (product / f"{LANDSAT}_MTL.txt").unlink()
+    for band in (2, 3, 4, 5):
+        (product / f"{LANDSAT}_SR_B{band}.TIF").rename(product / f"LT05_L1TP_B{band}.TIF")
+    return product
+
+
+@case(3, "day 0 of the year 0")
+def a_name_that_says_no_day(folder: Path) -> Path:
+    product = folder / "hls"
+    product.mkdir()
+    for band in ("B02", "B04", "B8A"):
+        make_tif(product / f"HLS.S30.T33UUU.0000000T101031.v2.0.{band}.tif", counts(1), pixel_m=30.0)
+    return product
+
+
 # Grids, numbers, names --------------------------------------------------------------------------------------------
 
 
@@ -579,6 +603,16 @@ def test_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not out.exists()
     assert listing(tmp_path / "in") == before, "nothing is left beside the input"
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_links_within_a_folder_neither_hang_nor_hurt(tmp_path: Path) -> None:
+    product = safe(tmp_path)
+    (product / "GRANULE" / "round").symlink_to(product, target_is_directory=True)
+    (product / "GRANULE" / "nowhere.jp2").symlink_to(tmp_path / "nowhere")
+    (product / "itself").symlink_to(product / "itself")
+    done = run("info", product, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [band["name"] for band in records(done)[0]["bands"]] == ["B02", "B03", "B04", "B08"]
 
 
 def test_a_small_file_of_millions_of_columns(tmp_path: Path) -> None:

@@ -92,5 +92,12 @@ class HlsReader(Reader):
 
 
 def _iso(year: int, day: int, clock: list[str]) -> str:
-    date = dt.date(year, 1, 1) + dt.timedelta(days=day - 1)
+    try:
+        date = dt.datetime.strptime(f"{year:04d} {day:03d}", "%Y %j").date()
+    except ValueError as err:
+        raise InputError(
+            f"The product's name says day {day} of the year {year}.",
+            expected="Names of HLS products have the day of the year, 001 to 366.",
+            remedy="Give the files their original names.",
+        ) from err
     return f"{date.isoformat()}T{':'.join(clock)}Z"

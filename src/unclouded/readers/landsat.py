@@ -284,15 +284,27 @@ class _Product:
             " --offset, which then hold for all bands.",
         )
 
+    def _damaged(self, found: str, expected: str) -> InputError:
+        return InputError(
+            f"The metadata of {self.id} say {found}.",
+            expected=expected,
+            remedy="Download the product again; its metadata is damaged.",
+        )
+
     def _distance(self) -> float:
         """Distance of the sun in astronomical units: from the metadata, or from the day of the year."""
         said = number(self.groups, "EARTH_SUN_DISTANCE")
-        if said is not None:
+        if said is not None and 0.98 < said < 1.02:
             return said
+        if said is not None:
+            raise self._damaged(f"EARTH_SUN_DISTANCE = {said:g}", "It lies between 0.983 and 1.017.")
         date = find(self.groups, "DATE_ACQUIRED") or find(self.groups, "ACQUISITION_DATE")
         if date is None:
             raise self._unknown("any band")
-        day = dt.date.fromisoformat(date).timetuple().tm_yday
+        try:
+            day = dt.date.fromisoformat(date).timetuple().tm_yday
+        except ValueError as err:
+            raise self._damaged(f"the date '{date}'", "Dates are written as 2016-01-21.") from err
         # Kepler's orbit to first order in its eccentricity, perihelion on 4 January; good to 0.0003.
         return 1.0 - 0.01672 * math.cos(math.radians(0.9856 * (day - 4)))
 
