@@ -15,8 +15,8 @@ from unclouded.data import labels as lab  # noqa: E402
 from unclouded.data.default_corpus import FOLDS, S2, l8biome, without  # noqa: E402
 from unclouded.data.sample import Sample  # noqa: E402
 from unclouded.descriptors import slot_weights  # noqa: E402
-from unclouded.errors import InputError, ModelError  # noqa: E402
-from unclouded.train import loop  # noqa: E402
+from unclouded.errors import InputError  # noqa: E402
+from unclouded.train import checkpoint, loop  # noqa: E402
 from unclouded.train.batches import MIXTURE, Crops, pasted  # noqa: E402
 from unclouded.train.scores import four_probabilities, predict_sample, summary, tally  # noqa: E402
 
@@ -108,22 +108,20 @@ def test_pictures_are_stretched_to_eight_bits() -> None:
 def test_training_goes_on_exactly_after_a_stop(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     whole = loop.train(SAMPLES, tmp_path / "whole", TINY)
-    path = tmp_path / "parts" / "last.pt"
-    original = loop._save
+    original = checkpoint.save
 
     class Killed(RuntimeError):
         pass
 
-    def save_then_stop(*args: object) -> None:
-        original(*args)  # type: ignore[arg-type]
-        if args[-1] == 3:
+    def save_then_stop(folder: Path, name: str, state: dict) -> None:
+        original(folder, name, state)
+        if name == checkpoint.LAST and state["step"] == 3:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_save", save_then_stop)
+        patch.setattr(checkpoint, "save", save_then_stop)
         with pytest.raises(Killed):
             loop.train(SAMPLES, tmp_path / "parts", TINY)
-    assert path.exists()
     resumed = loop.train(SAMPLES, tmp_path / "parts", TINY)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
@@ -132,7 +130,7 @@ def test_training_goes_on_exactly_after_a_stop(tmp_path: Path) -> None:
 
 def test_other_settings_do_not_resume(tmp_path: Path) -> None:
     loop.train(SAMPLES, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 1}))
-    with pytest.raises(ModelError, match="other settings"):
+    with pytest.raises(InputError, match="steps was 1, is 2"):
         loop.train(SAMPLES, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 2}))
 
 

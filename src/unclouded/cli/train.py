@@ -13,7 +13,6 @@ from ._talk import Talk
 @click.option(
     "-c",
     "--config",
-    required=True,
     metavar="FILE|NAME",
     help="A YAML file, or the name of a paper's protocol, such as mscloudcam; --list shows them.",
 )
@@ -22,19 +21,17 @@ from ._talk import Talk
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder, if there is one.")
 @click.option("--dry-run", is_flag=True, help="Check the configuration and show every key of it.")
-@click.option(
-    "--list", "names", is_flag=True, is_eager=True, expose_value=False, help="List the papers' protocols.",
-    callback=lambda ctx, param, value: _list(ctx, value),
-)  # fmt: skip
+@click.option("--list", "listed", is_flag=True, help="List the papers' protocols.")
 @click.pass_context
 def command(
     ctx: click.Context,
-    config: str,
+    config: str | None,
     changes: tuple[str, ...],
     roots: tuple[str, ...],
     output: Path | None,
     resume: bool,
     dry_run: bool,
+    listed: bool,
 ) -> None:
     """Train a network on data sets or simulated scenes.
 
@@ -44,6 +41,11 @@ def command(
     from ..train.config_file import read_config
 
     talk = ctx.find_object(Talk) or Talk()
+    if listed:
+        _list(talk)
+        return
+    if config is None:
+        raise click.UsageError("Missing option '-c'. 'unclouded train --list' names the papers' protocols.", ctx)
     for root in roots:
         if not all(root.partition("=")):
             raise click.BadParameter(f"'{root}' is not of the form NAME=FOLDER.", ctx, param_hint="--data")
@@ -63,17 +65,13 @@ def command(
     talk.put(f"{run.folder}: " + ", ".join(f"{key} {value:g}" for key, value in last.items()))
 
 
-def _list(ctx: click.Context, wanted: bool) -> None:
-    if not wanted:
-        return
+def _list(talk: Talk) -> None:
     from ..train.config_file import protocols, read_config
 
-    talk = ctx.find_object(Talk) or Talk()
     for name in protocols():
         title = read_config(name).title
         talk.emit({"name": name, "title": title})
         talk.put(f"{name:22} {title}")
-    ctx.exit()
 
 
 def _finite(row: dict[str, float]) -> dict[str, float | None]:
