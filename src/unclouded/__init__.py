@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .api import Prediction, mask, predict
     from .classes import CLASSES, NO_DATA, OutputClass
     from .comparison import Comparison, compare
+    from .compositing import Composited, composite
     from .decoders import decode
     from .errors import (
         InputError,
@@ -39,6 +40,7 @@ _HOME = {
     **dict.fromkeys(("Prediction", "mask", "predict"), "api"),
     **dict.fromkeys(("CLASSES", "NO_DATA", "OutputClass"), "classes"),
     **dict.fromkeys(("Comparison", "compare"), "comparison"),
+    **dict.fromkeys(("Composited", "composite"), "compositing"),
     "decode": "decoders",
     **dict.fromkeys(
         (
@@ -65,6 +67,7 @@ __all__ = [
     "NO_DATA",
     "Band",
     "Comparison",
+    "Composited",
     "InputError",
     "MissingDependencyError",
     "ModelError",
@@ -81,6 +84,7 @@ __all__ = [
     "UncloudedWarning",
     "__version__",
     "compare",
+    "composite",
     "decode",
     "mask",
     "open_scene",

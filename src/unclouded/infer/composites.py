@@ -6,7 +6,7 @@ Shapes
 A stack is (d, b, y, x) reflectance, NaN where missing; ``clear`` (d, y, x) says which pixels may be used. A date counts
 at a pixel where it is clear and every band has a value. All four methods look at one pixel at a time, and add up in the
 order of the dates, so that the result is the same to the last bit however a scene is cut into pieces. Distances to the
-nearest cloud look :data:`REACH` pixels far: pieces need that much around them.
+nearest cloud look :func:`reach` pixels far: pieces need that much around them.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ METHODS: tuple[str, ...] = get_args(Method)
 NO_DATE = 65535
 """Code of pixels that no date shows."""
 
-REACH = 50
-"""Pixels from which on a cloud is too far away to matter. Source: Griffiths et al. (2013), as for :func:`best_scores`."""
+REACH_M = 1500.0
+"""Distance from which on a cloud is too far away to matter: 50 Landsat pixels. Source: as for :func:`best_scores`."""
 
-_CLOSE = 1e-6
+_CLOSE = 1e-7
 """Reflectance by which the geometric median moves at most in its last step."""
 _STEPS = 1000
 
@@ -119,7 +119,7 @@ def best_scores(
         days: distance of every date from the one wanted, in days; None leaves this score out.
         spread_days: standard deviation of the date's score.
         view_zenith_deg: zenith angle of the sensor by date; None leaves this score out.
-        pixel_m: size of a pixel in metres. Distances are counted up to :data:`REACH` pixels of this size.
+        pixel_m: size of a pixel in metres.
 
     Source:
         Distance and date: Griffiths et al., A pixel-based Landsat compositing algorithm for large area land cover
@@ -134,9 +134,8 @@ def best_scores(
     """
     out = np.where(np.isfinite(cloud), 1 - cloud, 0).astype(np.float32)
     for date in range(len(out)):
-        metres = distance_to(hidden[date]) * np.float32(pixel_m)
-        pixels = np.minimum(metres / 30, REACH)
-        out[date] += 1 / (1 + np.exp(-0.2 * (pixels - REACH / 2)))
+        landsat = np.minimum(distance_to(hidden[date], reach(pixel_m)) * np.float32(pixel_m / 30), 50)
+        out[date] += 1 / (1 + np.exp(-0.2 * (landsat - 25)))
         if days is not None:
             out[date] += np.float32(np.exp(-0.5 * (days[date] / spread_days) ** 2))
         if view_zenith_deg is not None:
@@ -144,7 +143,16 @@ def best_scores(
     return out
 
 
-def distance_to(mask: NDArray[np.bool_], most: int = REACH) -> NDArray[np.float32]:
+def reach(pixel_m: float) -> int:
+    """Pixels that :func:`best_scores` looks far.
+
+    >>> reach(30.0), reach(10.0)
+    (50, 150)
+    """
+    return max(1, int(np.ceil(REACH_M / pixel_m)))
+
+
+def distance_to(mask: NDArray[np.bool_], most: int) -> NDArray[np.float32]:
     """Distance of every pixel to the nearest one of a mask in pixels, at most ``most``; exact, (y, x) float32.
 
     >>> distance_to(np.array([[True, False, False]]), most=9).tolist()

@@ -1,0 +1,484 @@
+"""Composites of many scenes, or of an xarray cube: what ``unclouded.composite`` does.
+
+Scenes are read window by window, so that memory holds one window of all dates, whatever the scenes' size. Cubes may be
+Dask arrays; the result is then lazy, and the same however they are chunked.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox, geobox_union_conservative
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from .errors import InputError
+from .infer.composites import METHODS, NO_DATE, Composite, Method, best_scores, compose, distance_to, reach
+from .options import Options
+from .scene import Band, Scene, metres_per_pixel
+
+if TYPE_CHECKING:
+    import xarray
+
+_SIDE = 512
+_BYTES = 512 * 2**20
+"""Largest stack of one window."""
+
+METRES_PER_DEGREE = 111_320.0
+
+BUFFER = 2
+"""Pixels around cloud and shadow that are not used either, by default."""
+
+
+@dataclass(frozen=True)
+class Composited:
+    """A composite.
+
+    Attributes:
+        scenes: names of the dates, by number.
+        image: reflectance, (band, y, x) float32, NaN where no date is clear; None where it went to files.
+        date: number of the date, (y, x) uint16, 65535 where none; None where it went to files.
+        count: clear dates of each pixel, (y, x) uint16; None where it went to files.
+        filled_percent: share of the pixels that some date shows; None for lazy arrays.
+        outputs: paths of the files by product: ``image``, ``dates``, ``item``; empty where nothing was written.
+    """
+
+    scenes: tuple[str, ...]
+    image: xarray.DataArray | None = None
+    date: xarray.DataArray | None = None
+    count: xarray.DataArray | None = None
+    filled_percent: float | None = None
+    outputs: dict[str, Path] = field(default_factory=dict)
+
+
+def composite(
+    scenes: Any,
+    *,
+    method: Method = "median",
+    masks: Any = None,
+    bands: Sequence[str] | None = None,
+    target: str | None = None,
+    buffer: int = BUFFER,
+    output: str | os.PathLike[str] | None = None,
+    name: str = "composite",
+    overwrite: bool = False,
+    options: Options | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Composited:
+    """One clear image out of many dates of one place.
+
+    Args:
+        scenes: paths of products, STAC items or Scenes, whose grids have the same reference system and pixels; or a
+            DataArray (time, band, y, x) of reflectance, which may be a Dask array.
+        method: ``median``, ``medoid``, ``geomedian`` or ``best``, see :func:`unclouded.infer.composites.compose`.
+        masks: what hides the ground. For scenes a folder with the output of ``unclouded mask``, or one class raster
+            (y, x) per scene; None masks them now. For a DataArray a DataArray (time, y, x) of classes.
+        bands: names of the bands; None takes the optical bands that all scenes have.
+        target: date that ``best`` prefers, YYYY-MM-DD; None prefers none.
+        buffer: pixels around cloud and shadow that are not used either.
+        output: folder for the files, which are written while they are made; None keeps the result in memory.
+        name: first part of the files' names.
+        overwrite: replace existing files.
+        options: settings of the masking that is done now.
+        progress: called with the share done, 0 to 1.
+
+    Returns:
+        Image, dates and counts, or with ``output`` the paths of the files that hold them.
+
+    Raises:
+        InputError: scenes do not fit together, or an argument is impossible.
+        OutputError: files exist already or cannot be written.
+
+    Example:
+        june = unclouded.composite(sorted(Path("june").glob("*.SAFE")), method="geomedian", output="out")
+    """
+    if method not in METHODS:
+        raise InputError(
+            f"The method '{method}' is unknown.",
+            expected=f"Methods are {', '.join(METHODS)}.",
+            remedy="Choose one of these.",
+        )
+    if buffer < 0:
+        raise InputError(
+            f"The buffer is {buffer} pixels.", expected="It is 0 or more.", remedy="Pass for example --buffer 2."
+        )
+    if hasattr(scenes, "dims"):
+        return _of_cube(scenes, masks, method, target, buffer)
+    stack = Stack.open(scenes, bands)
+    kept = None if output is None else Path(output).expanduser()
+    if kept is not None:
+        from .write.composite import check_free
+
+        check_free(kept, name, overwrite)
+    with ExitStack() as around:
+        read_mask = stack.masks(masks, method, options or Options(), around)
+        parts = stack.windows(read_mask, method, target, buffer, progress)
+        if kept is not None:
+            return _to_files(stack, parts, kept, name, method, target, buffer)
+        return _in_memory(stack, parts)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Scenes on one grid.
+
+    Attributes:
+        scenes: in the order of their time; those without time come last, in the order given.
+        bands: bands of the composite.
+        names: for every scene the names of these bands.
+        grid: grid that holds all scenes.
+    """
+
+    scenes: tuple[Scene, ...]
+    bands: tuple[Band, ...]
+    names: tuple[tuple[str, ...], ...]
+    grid: GeoBox
+
+    @classmethod
+    def open(cls, sources: Any, bands: Sequence[str] | None) -> Stack:
+        """Open scenes, and see whether they fit together.
+
+        Raises:
+            InputError: they do not, or there are none.
+        """
+        from .readers import open_scene
+
+        if isinstance(sources, (str, os.PathLike, Scene)):
+            sources = [sources]
+        scenes = [open_scene(source) for source in sources]
+        if not scenes:
+            raise InputError(
+                "No scene was given.", expected="A composite is made of one scene or more.", remedy="Name some."
+            )
+        scenes.sort(key=lambda scene: (scene.datetime is None, scene.datetime or ""))
+        if len({scene.id for scene in scenes}) < len(scenes):
+            double = next(one.id for n, one in enumerate(scenes) if one.id in {o.id for o in scenes[:n]})
+            raise InputError(
+                f"Two scenes are called '{double}'.",
+                expected="Every scene counts once.",
+                remedy="Leave one out, or give it another name.",
+            )
+        if len(levels := {scene.level for scene in scenes}) > 1:
+            raise InputError(
+                f"The scenes have the levels {', '.join(sorted(levels))}.",
+                expected="All are top-of-atmosphere, or all are surface reflectance.",
+                remedy="Composite each level by itself.",
+            )
+        chosen, names = _common_bands(scenes, bands)
+        try:
+            grid = geobox_union_conservative([scene.geobox for scene in scenes])
+        except ValueError as err:
+            raise InputError(
+                f"The grids of the scenes do not fit: {err}.",
+                expected="All have the same reference system and pixel size, and pixel edges that coincide.",
+                remedy="Warp the scenes to one grid first, for example with gdalwarp -tap, or leave out other tiles.",
+            ) from err
+        return cls(tuple(scenes), chosen, names, grid)
+
+    def masks(self, masks: Any, method: str, options: Options, around: ExitStack) -> list[_Mask]:
+        """The mask of every scene."""
+        if masks is None:
+            from . import mask
+
+            made = Path(around.enter_context(tempfile.TemporaryDirectory(prefix="unclouded-")))
+            changes = {"probability": method == "best", "resolution_m": None, "quicklook": False}
+            for scene in self.scenes:
+                mask(scene, options.but(**changes), output=made)
+            masks = made
+        if isinstance(masks, (str, os.PathLike)):
+            return [_FileMask.find(Path(masks).expanduser(), scene) for scene in self.scenes]
+        arrays = [np.asarray(one) for one in masks]
+        for number, scene in enumerate(self.scenes):
+            if len(arrays) != len(self.scenes) or arrays[number].shape != tuple(scene.geobox.shape):
+                raise InputError(
+                    f"{len(arrays)} masks came with {len(self.scenes)} scenes, or one has another size.",
+                    expected=f"One (y, x) of classes per scene, in the order of time; '{scene.id}' has"
+                    f" {scene.geobox.shape.y} x {scene.geobox.shape.x} pixels.",
+                    remedy="Pass a folder with the output of 'unclouded mask' instead.",
+                )
+        return [_ArrayMask(array) for array in arrays]
+
+    def windows(
+        self,
+        masks: Sequence[_Mask],
+        method: Method,
+        target: str | None,
+        buffer: int,
+        progress: Callable[[float], None] | None,
+    ) -> Iterator[tuple[int, int, Composite]]:
+        """The composite window by window, with the first row and column of each."""
+        days = _days_from([scene.datetime for scene in self.scenes], target)
+        angles = [scene.properties.get("view_zenith_deg") for scene in self.scenes]
+        view = cast("list[float]", angles) if all(angle is not None for angle in angles) else None
+        pixel_m = self.scenes[0].pixel_m or metres_per_pixel(self.grid)
+        halo = max(buffer, reach(pixel_m) if method == "best" else 0)
+        rows, cols = (int(size) for size in self.grid.shape)
+        side = _SIDE if len(self.scenes) * len(self.bands) * _SIDE**2 * 4 <= _BYTES else _SIDE // 2
+        places = [(row, col) for row in range(0, rows, side) for col in range(0, cols, side)]
+        origins = [_offset(scene.geobox, self.grid) for scene in self.scenes]
+        for number, (row, col) in enumerate(places):
+            height, width = min(side, rows - row), min(side, cols - col)
+            window = self.grid[row : row + height, col : col + width]
+            values = np.stack(
+                [scene.read(window, names) for scene, names in zip(self.scenes, self.names, strict=True)]
+            )
+            wide = (row - halo, col - halo, height + 2 * halo, width + 2 * halo)
+            seen = [
+                mask.read(wide[0] - first, wide[1] - left, *wide[2:])
+                for mask, (first, left) in zip(masks, origins, strict=True)
+            ]
+            classes = np.stack([one[0] for one in seen])
+            inner = (slice(None), slice(halo, halo + height), slice(halo, halo + width))
+            clear, hidden = clear_of(classes, buffer)
+            scores = None
+            if method == "best":
+                cloud = np.stack([one[1] for one in seen])
+                scores = best_scores(cloud, hidden, days=days, view_zenith_deg=view, pixel_m=pixel_m)[inner]
+            yield row, col, compose(values, clear[inner], method, scores=scores)
+            if progress is not None:
+                progress((number + 1) / len(places))
+
+
+def clear_of(classes: NDArray[np.uint8], buffer: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels (date, y, x) that are clear and not within ``buffer`` pixels of cloud or shadow; and cloud and shadow.
+
+    >>> clear_of(np.uint8([[[0, 0, 1, 255, 0, 0]]]), 1)[0].astype(int).ravel().tolist()
+    [1, 0, 0, 0, 1, 1]
+    """
+    hidden = (classes >= 1) & (classes <= 3)
+    clear = classes == 0
+    if buffer:
+        clear &= np.stack([distance_to(one, buffer + 1) > buffer for one in hidden])
+    return clear, hidden
+
+
+class _Mask:
+    """Classes and probability of cloud or shadow of one scene, read by windows that may reach beyond it."""
+
+    def read(self, row: int, col: int, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _ArrayMask(_Mask):
+    classes: NDArray[np.uint8]
+
+    def read(self, row: int, col: int, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        out = np.full((height, width), 255, np.uint8)
+        rows, cols = self.classes.shape
+        top, left, end, right = max(row, 0), max(col, 0), min(row + height, rows), min(col + width, cols)
+        if top < end and left < right:
+            out[top - row : end - row, left - col : right - col] = self.classes[top:end, left:right]
+        return out, _certain(out)
+
+
+@dataclass(frozen=True)
+class _FileMask(_Mask):
+    path: Path
+    probability: Path | None
+
+    @classmethod
+    def find(cls, folder: Path, scene: Scene) -> _FileMask:
+        path, probability = (folder / f"{scene.id}_{product}.tif" for product in ("mask", "prob"))
+        try:
+            with rasterio.open(path) as file:
+                fits = file.shape == tuple(scene.geobox.shape) and file.transform.almost_equals(scene.geobox.affine)
+        except RasterioError as err:
+            raise InputError(
+                f"The mask {path} cannot be read: {err}.",
+                expected="The folder of masks holds the output of 'unclouded mask' for every scene.",
+                remedy="Mask the scenes first, or leave --masks out.",
+            ) from err
+        if not fits:
+            raise InputError(
+                f"The mask {path} has another grid than '{scene.id}'.",
+                expected="Masks have the grid of their scene.",
+                remedy="Mask the scene again, without --resolution.",
+            )
+        return cls(path, probability if probability.exists() else None)
+
+    def read(self, row: int, col: int, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        window = Window(col, row, width, height)
+        with rasterio.open(self.path) as file:
+            classes: NDArray[np.uint8] = file.read(1, window=window, boundless=True, fill_value=255)
+        if self.probability is None:
+            return classes, _certain(classes)
+        with rasterio.open(self.probability) as file:
+            clear = file.read(1, window=window, boundless=True, fill_value=255)
+        return classes, np.where(clear == 255, np.nan, 1 - 0.01 * clear.astype(np.float32)).astype(np.float32)
+
+
+def _certain(classes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probability of cloud or shadow where only classes are known."""
+    return np.where(classes == 255, np.nan, classes > 0).astype(np.float32)
+
+
+def _common_bands(
+    scenes: Sequence[Scene], wanted: Sequence[str] | None
+) -> tuple[tuple[Band, ...], tuple[tuple[str, ...], ...]]:
+    """Bands of the first scene that all have, and what each scene calls them; across sensors by common name."""
+    same = len({scene.sensor for scene in scenes}) == 1
+
+    def key(band: Band) -> str | None:
+        return band.name if same else band.common_name
+
+    tables = [{key(band): band.name for band in scene.bands if band.kind == "optical"} for scene in scenes]
+    chosen = [
+        band
+        for band in scenes[0].bands
+        if band.kind == "optical" and key(band) is not None and all(key(band) in table for table in tables)
+    ]
+    if wanted is not None:
+        by_name = {name: band for band in chosen for name in (band.common_name, band.name) if name is not None}
+        if lacking := [name for name in wanted if name not in by_name]:
+            raise InputError(
+                f"Not every scene has the band {', '.join(lacking)}.",
+                expected=f"Bands that all have are {', '.join(band.name for band in chosen) or 'none'}.",
+                remedy="Choose some of these with --bands, or leave scenes out.",
+            )
+        chosen = [by_name[name] for name in wanted]
+    if not chosen:
+        raise InputError(
+            "The scenes have no optical band in common.",
+            expected="Bands are compared by name, across sensors by common name such as red.",
+            remedy="Composite the sensors one by one.",
+        )
+    return tuple(chosen), tuple(tuple(table[key(band)] for band in chosen) for table in tables)
+
+
+def _offset(inner: GeoBox, outer: GeoBox) -> tuple[int, int]:
+    """Row and column of the first pixel of one grid in another one."""
+    relative = ~outer.affine * inner.affine
+    return round(relative.f), round(relative.c)
+
+
+def _days_from(times: Sequence[str | None], target: str | None) -> list[float] | None:
+    """Days between every time and the target; None without a target."""
+    if target is None:
+        return None
+    try:
+        wanted = date.fromisoformat(target)
+        found = [datetime.fromisoformat(time or "").date() for time in times]
+    except ValueError as err:
+        raise InputError(
+            f"The target is '{target}', and the scenes' times are {', '.join(str(time) for time in times)}.",
+            expected="The target is a date such as 2023-08-15, and every scene has a time.",
+            remedy="Correct the date, or leave --target out.",
+        ) from err
+    return [float((one - wanted).days) for one in found]
+
+
+def _in_memory(stack: Stack, parts: Iterator[tuple[int, int, Composite]]) -> Composited:
+    shape = tuple(int(size) for size in stack.grid.shape)
+    image = np.empty((len(stack.bands), *shape), np.float32)
+    dates, count = np.empty(shape, np.uint16), np.empty(shape, np.uint16)
+    for row, col, part in parts:
+        height, width = part.date.shape
+        place = (slice(row, row + height), slice(col, col + width))
+        image[:, place[0], place[1]], dates[place], count[place] = part.image, part.date, part.count
+    from .labelled import labelled
+
+    names = [band.name for band in stack.bands]
+    ids = tuple(scene.id for scene in stack.scenes)
+    return Composited(
+        ids,
+        labelled(image, stack.grid, name="reflectance", attrs={"units": "1"}, first_axis=("band", names)),
+        labelled(dates, stack.grid, name="date", attrs={"scenes": list(ids), "missing": NO_DATE}),
+        labelled(count, stack.grid, name="count", attrs={}),
+        100.0 * float((dates != NO_DATE).mean()),
+    )
+
+
+def _to_files(
+    stack: Stack,
+    parts: Iterator[tuple[int, int, Composite]],
+    folder: Path,
+    name: str,
+    method: str,
+    target: str | None,
+    buffer: int,
+) -> Composited:
+    from .write.composite import CompositeWriter, write_composite_item
+
+    valid = 0
+    with CompositeWriter(folder, name, stack.grid, [band.name for band in stack.bands]) as writer:
+        for row, col, part in parts:
+            writer.write(row, col, part)
+            valid += int((part.date != NO_DATE).sum())
+        outputs = writer.finish()
+    total = int(stack.grid.shape.y) * int(stack.grid.shape.x)
+    properties = {
+        "unclouded:method": method,
+        "unclouded:target": target,
+        "unclouded:buffer": buffer,
+        "unclouded:level": stack.scenes[0].level,
+        "unclouded:filled_percent": round(100.0 * valid / total, 4),
+    }
+    outputs["item"] = write_composite_item(folder, name, stack.grid, stack.bands, stack.scenes, properties)
+    return Composited(
+        tuple(scene.id for scene in stack.scenes), filled_percent=100.0 * valid / total, outputs=outputs
+    )
+
+
+def _of_cube(cube: Any, masks: Any, method: Method, target: str | None, buffer: int) -> Composited:
+    """The composite of a DataArray, lazy where that is lazy."""
+    import xarray
+
+    if set(cube.dims) != {"time", "band", "y", "x"} or not hasattr(masks, "dims") or set(masks.dims) != {
+        "time", "y", "x",
+    }:  # fmt: skip
+        raise InputError(
+            f"A cube with the axes {', '.join(map(str, cube.dims))} came with masks"
+            f" {', '.join(map(str, getattr(masks, 'dims', ()))) or 'of another kind'}.",
+            expected="The cube is a DataArray (time, band, y, x), the masks one of classes (time, y, x).",
+            remedy="Rename the axes, and pass masks=, for example of unclouded.mask or a decoded quality band.",
+        )
+    cube = cube.transpose("time", "band", "y", "x")
+    masks = masks.transpose("time", "y", "x")
+    times = [np.datetime_as_string(time, unit="D") for time in cube.time.values.astype("datetime64[ns]")]
+    days = _days_from(times, target)
+    pixel_m = float(abs(cube.x[1] - cube.x[0])) if cube.sizes["x"] > 1 else 1.0
+    if str(cube.x.attrs.get("units", "")).startswith("degree"):
+        pixel_m *= METRES_PER_DEGREE
+    depth = max(buffer, reach(pixel_m) if method == "best" else 0)
+
+    def judged(classes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Score of every date and pixel, NaN where it may not be used."""
+        clear, hidden = clear_of(classes, buffer)
+        scores = np.zeros(classes.shape, np.float32)
+        if method == "best":
+            scores = best_scores(_certain(classes), hidden, days=days, pixel_m=pixel_m)
+        return np.where(clear, scores, np.float32(np.nan))
+
+    if cube.chunks is not None or masks.chunks is not None:
+        cube, masks = cube.chunk(time=-1, band=-1), masks.chunk(time=-1)
+        looked = masks.data.map_overlap(judged, depth=(0, depth, depth), boundary="none", dtype=np.float32)
+    else:
+        looked = judged(masks.values)
+    scores = xarray.DataArray(looked, masks.coords, masks.dims)
+
+    def composed(values: NDArray[np.float32], scores: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        stack, judged_by = np.moveaxis(values, (-2, -1), (0, 1)), np.moveaxis(scores, -1, 0)
+        found = compose(stack, np.isfinite(judged_by), method, scores=judged_by)
+        return np.moveaxis(found.image, 0, -1), found.date, found.count
+
+    image, dates, count = xarray.apply_ufunc(
+        composed,
+        cube,
+        scores,
+        input_core_dims=[["time", "band"], ["time"]],
+        output_core_dims=[["band"], [], []],
+        dask="parallelized",
+        output_dtypes=[np.float32, np.uint16, np.uint16],
+    )
+    return Composited(tuple(str(time) for time in times), image.transpose("band", "y", "x"), dates, count)
