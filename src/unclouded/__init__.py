@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     )
     from .options import Options
     from .readers import open_scene
+    from .removal import Removal, Restored, remove, restore
+    from .remove_options import RemoveOptions
     from .result import Result
     from .scene import Band, Radiometry, Scene
 
@@ -57,6 +59,8 @@ _HOME = {
     ),
     "Options": "options",
     "open_scene": "readers",
+    **dict.fromkeys(("Removal", "Restored", "remove", "restore"), "removal"),
+    "RemoveOptions": "remove_options",
     "Result": "result",
     **dict.fromkeys(("Band", "Radiometry", "Scene"), "scene"),
 }
@@ -78,6 +82,9 @@ __all__ = [
     "Radiometry",
     "RadiometryError",
     "RadiometryWarning",
+    "Removal",
+    "RemoveOptions",
+    "Restored",
     "Result",
     "Scene",
     "UncloudedError",
@@ -89,6 +96,8 @@ __all__ = [
     "mask",
     "open_scene",
     "predict",
+    "remove",
+    "restore",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -54,10 +54,15 @@ class WarpedBand:
             gone = missing(stored, radiometry.nodata)
             if gone is not None:
                 values[gone] = np.nan
-            own = metres_per_pixel(Header.of(dataset).geobox())
-            ratio = own / metres_per_pixel(geobox)
             if self.power:
                 values = np.where(values > 0, 10.0 * np.log10(np.where(values > 0, values, 1.0)), np.nan)
+            if dataset.crs is None:  # as large as the scene, which has no reference system either: pixel on pixel
+                top, left = _place(dataset, geobox)
+                row, col = int(window.row_off) - top, int(window.col_off) - left
+                out[row : row + values.shape[0], col : col + values.shape[1]] = values
+                return out
+            own = metres_per_pixel(Header.of(dataset).geobox())
+            ratio = own / metres_per_pixel(geobox)
             reproject(
                 values.astype(np.float32),
                 out,
@@ -107,10 +112,12 @@ def open_aligned(
     path = os.path.expanduser(os.fspath(source))
     grid = like.geobox if isinstance(like, Scene) else like
     head = header(path)
-    if head.crs is None or grid.crs is None:
+    same_size = head.crs is None and grid.crs is None and tuple(head.shape) == tuple(grid.shape)
+    if (head.crs is None or grid.crs is None) and not same_size:
         raise InputError(
             f"{path if head.crs is None else 'The optical scene'} has no reference system.",
-            expected="Both rasters need one to be laid over each other.",
+            expected="Both rasters need one to be laid over each other, unless neither has one and both have the same"
+            " size.",
             remedy="Georeference it first.",
         )
     catalogue = sensors.load(sensor)
@@ -200,7 +207,12 @@ def _check_unit(path: str, index: int, record: Radiometry, unit: str) -> None:
 
 def _window(dataset: Any, geobox: GeoBox) -> Window | None:
     """Part of the file that the grid touches, with a margin for the interpolation; None where there is none."""
-
+    if dataset.crs is None:
+        top, left = _place(dataset, geobox)
+        rows = max(top, 0), min(top + geobox.shape[0], dataset.height)
+        cols = max(left, 0), min(left + geobox.shape[1], dataset.width)
+        inside = rows[0] < rows[1] and cols[0] < cols[1]
+        return Window(cols[0], rows[0], cols[1] - cols[0], rows[1] - rows[0]) if inside else None
     bounds = transform_bounds(
         str(geobox.crs), dataset.crs, *array_bounds(geobox.shape[0], geobox.shape[1], geobox.affine), densify_pts=51
     )
@@ -210,3 +222,15 @@ def _window(dataset: Any, geobox: GeoBox) -> Window | None:
     left, right = max(int(np.floor(min(xs))) - 2, 0), min(int(np.ceil(max(xs))) + 2, dataset.width)
     top, bottom = max(int(np.floor(min(ys))) - 2, 0), min(int(np.ceil(max(ys))) + 2, dataset.height)
     return Window(left, top, right - left, bottom - top) if left < right and top < bottom else None
+
+
+def _place(dataset: Any, geobox: GeoBox) -> tuple[int, int]:
+    """Row and column of a raster without reference system at which a grid of the same pixels begins."""
+    relative = ~dataset.transform * geobox.affine
+    if not relative.almost_equals(relative.translation(round(relative.c), round(relative.f)), 1e-3):
+        raise InputError(
+            f"{dataset.name} has no reference system, and other pixels than the grid that was asked for.",
+            expected="Without a reference system both rasters have the same pixels.",
+            remedy="Georeference both, or cut them to the same pixels.",
+        )
+    return round(relative.f), round(relative.c)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,39 @@ def plan_outputs(folder: Path, scene_id: str, wanted: str, options: Options) -> 
         OutputError: output exists and neither ``overwrite`` nor ``resume`` was asked for, a file in the way was not
             made by unclouded, or the folder's name is not UTF-8.
     """
+    paths = output_paths(folder, scene_id, options)
+    everything = output_paths(folder, scene_id, options.but(probability=True, quicklook=True))
+    return plan_files(
+        folder, scene_id, paths, list(everything.values()), wanted, overwrite=options.overwrite, resume=options.resume
+    )
+
+
+def plan_files(
+    folder: Path,
+    scene_id: str,
+    paths: Mapping[str, Path],
+    everything: Sequence[Path],
+    wanted: str,
+    *,
+    overwrite: bool,
+    resume: bool,
+) -> bool:
+    """What :func:`plan_outputs` does, for output of any kind.
+
+    Args:
+        folder: output folder.
+        scene_id: name of the scene, for messages.
+        paths: files that this run makes, the ``item`` among them.
+        everything: files that any run of this kind may have made.
+        wanted: fingerprint of the run.
+        overwrite, resume: what to do with existing output.
+
+    Returns:
+        True if there is work to do.
+
+    Raises:
+        OutputError: see :func:`plan_outputs`.
+    """
     try:
         str(folder).encode()
     except UnicodeEncodeError as err:
@@ -92,20 +126,18 @@ def plan_outputs(folder: Path, scene_id: str, wanted: str, options: Options) -> 
             expected="GDAL writes to files and folders whose names are UTF-8 only.",
             remedy="Choose another folder with -o.",
         ) from err
-    paths = output_paths(folder, scene_id, options)
     found = _fingerprint_in(paths["item"])
-    if options.resume and found == wanted and all(path.is_file() for path in paths.values()):
+    if resume and found == wanted and all(path.is_file() for path in paths.values()):
         _log.info("%s is done already", scene_id)
         return False
-    everything = output_paths(folder, scene_id, options.but(probability=True, quicklook=True))
-    existing = [path.name for path in everything.values() if path.exists()]
-    if existing and not (options.overwrite or options.resume):
+    existing = [path.name for path in everything if path.exists()]
+    if existing and not (overwrite or resume):
         raise OutputError(
             f"Output of '{scene_id}' exists in {folder}: {', '.join(existing)}.",
             expected="Existing output is kept unless it is said what to do with it.",
             remedy="Pass --overwrite to replace it, --resume to keep what is complete, or another folder with -o.",
         )
-    if existing and options.resume and found is not None and found != wanted:
+    if existing and resume and found is not None and found != wanted:
         _log.info("%s was made from other input, with another model or other options: it is made again", scene_id)
     return True
 

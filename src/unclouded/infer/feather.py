@@ -1,0 +1,51 @@
+"""Masks grown and softened: what lies near a cloud, and how one image fades into another. Numpy only.
+
+Everything here is a count of pixels in a square window, in whole numbers, so that strips of rows cut with a margin
+equal the same rows of the whole, bit for bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def dilated(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    """The mask grown by so many pixels to all eight sides.
+
+    >>> dilated(np.array([[False, False, False, True]]), 1).astype(int).tolist()
+    [[0, 0, 1, 1]]
+    """
+    return mask if pixels == 0 else _window_sum(mask, pixels) > 0
+
+
+def feathered(mask: NDArray[np.bool_], width: int) -> NDArray[np.float32]:
+    """1 in the mask, falling to 0 outside of it.
+
+    Args:
+        mask: (y, x).
+        width: pixels from the mask at which 0 is reached; an odd number counts as the even one below it.
+
+    Returns:
+        (y, x) float32 in 0..1; exactly 1 in the mask and exactly 0 from ``width`` + 1 pixels on.
+
+    >>> feathered(np.array([[True, False, False, False, False]]), 2).round(2).tolist()
+    [[1.0, 0.6700000166893005, 0.33000001311302185, 0.0, 0.0]]
+    """
+    half = width // 2
+    if half == 0:
+        return mask.astype(np.float32)
+    inside = _window_sum(dilated(mask, half), half)
+    return (inside / _window_sum(np.ones(mask.shape, bool), half)).astype(np.float32)
+
+
+def _window_sum(mask: NDArray[np.bool_], radius: int) -> NDArray[np.int32]:
+    """True pixels in the window of ``2 * radius + 1`` pixels around each pixel; there are none beyond the edges."""
+    out = mask.astype(np.int32)
+    for axis in (0, 1):
+        size = out.shape[axis]
+        total = np.concatenate([np.zeros_like(out.take([0], axis)), np.cumsum(out, axis, dtype=np.int32)], axis)
+        place = np.arange(size)
+        high, low = np.minimum(place + radius + 1, size), np.maximum(place - radius, 0)
+        out = total.take(high, axis) - total.take(low, axis)
+    return out

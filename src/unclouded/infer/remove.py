@@ -1,0 +1,255 @@
+"""Removal, row by row: what the mask hides is taken from other dates, or rebuilt by a network, and faded in.
+
+    plan --restored_strips--> stored numbers, provenance and expected error, from top to bottom
+
+For every pixel, with the scene x, weights w_d of the dates from the first on, and the network's image r:
+
+    filled = sum_d w_d prod_{e<d} (1 - w_e) (gain_d x_d + offset_d)        (1)
+    left   = prod_d (1 - w_d)                                              (2)
+    y      = x + alpha (filled + left r - x)                               (3)
+
+w_d is 1 where date d shows clear ground, and falls to 0 towards its own clouds; alpha is 1 under the widened mask and
+falls to 0 outside of it, see :mod:`unclouded.infer.feather`. Where alpha is 0 stored numbers pass through untouched.
+The network is given the scene with (1) in it, so that ground of other dates tells it what to continue.
+
+Memory is that of one row of tiles, and one byte per pixel for each mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .feather import dilated, feathered
+from .remove_plan import Date, RemovalPlan
+from .runner import Runner
+from .tiling import RowBlender, axis
+
+OBSERVED, REBUILT, OTHER_DATE, NO_DATA = 0, 1, 2, 255
+"""Codes of the provenance: untouched; from radar and surroundings; from another date; nothing known."""
+
+BLEND = 8
+"""Pixels over which one date fades into the next, or into what the network makes, at the edge of its clouds."""
+
+_LEAST = 1e-3
+"""Weight of a date's clear pixels in corners where fading leaves nothing: they are still the best that is known."""
+
+_ROWS = 256
+"""Rows that are finished at a time without a network."""
+
+
+@dataclass(frozen=True)
+class RestoredStrip:
+    """Rows of the result.
+
+    Attributes:
+        first: number of the first row.
+        stored: numbers as they are stored, (band, y, x) float32, NaN where missing.
+        provenance: (y, x) uint8, see :data:`OBSERVED`.
+        error: expected absolute error in reflectance, mean over the bands, (y, x) float32; 0 where observed, NaN
+            where nothing is known.
+    """
+
+    first: int
+    stored: NDArray[np.float32]
+    provenance: NDArray[np.uint8]
+    error: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows with all that is known before the network. Axes end in (y, x).
+
+    Attributes:
+        stored, image: stored numbers and reflectance of the scene, NaN where missing.
+        filled, error: equation (1), and the same for the expected errors; 0 where no date is used.
+        left: equation (2).
+        alpha: of equation (3).
+        gone: missing in the scene or its mask.
+        thick: under thick cloud, widened by a pixel.
+        radar: backscatter brought to 0..1, 0 where missing; of no bands without radar.
+    """
+
+    stored: NDArray[np.float32]
+    image: NDArray[np.float32]
+    filled: NDArray[np.float32]
+    error: NDArray[np.float32]
+    left: NDArray[np.float32]
+    alpha: NDArray[np.float32]
+    gone: NDArray[np.bool_]
+    thick: NDArray[np.bool_]
+    radar: NDArray[np.float32]
+
+    def part(self, first: int, end: int) -> _Rows:
+        """Some of the rows."""
+        return _Rows(*(getattr(self, one.name)[..., first:end, :] for one in fields(self)))
+
+    def joined(self, below: _Rows) -> _Rows:
+        """These rows and those below them."""
+        return _Rows(*(np.concatenate([getattr(x, f.name) for x in (self, below)], axis=-2) for f in fields(self)))
+
+    @property
+    def need(self) -> NDArray[np.bool_]:
+        """Where the network has a say."""
+        return (self.alpha > 0) & (self.left > 0)
+
+    def given(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The network's image, 0 where missing, and its marks (2, y, x)."""
+        image = np.where((self.alpha > 0) & (self.left < 1), self.filled + self.left * self.image, self.image)
+        rebuild = ((self.alpha == 1) & (self.left > 0)) | self.gone
+        marks = np.stack([rebuild, rebuild & self.thick]).astype(np.float32)
+        return np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0), marks
+
+
+def restored_strips(
+    plan: RemovalPlan, runner: Runner | None, progress: Callable[[float], None] | None = None
+) -> Generator[RestoredStrip, None, None]:
+    """Remove the clouds, from top to bottom.
+
+    Args:
+        plan: see :func:`unclouded.infer.remove_plan.plan_removal`.
+        runner: the network of the plan's card, or None where the plan has none.
+        progress: called with the share that is done.
+
+    Yields:
+        All rows of the plan's grid, in order and without gaps.
+
+    Raises:
+        InputError: the scene, the radar image or another date cannot be read.
+    """
+    if runner is None:
+        height = plan.shape[0]
+        for first in range(0, height, _ROWS):
+            end = min(first + _ROWS, height)
+            yield _merged(plan, first, _prepared(plan, first, end), None)
+            if progress is not None:
+                progress(end / height)
+    else:
+        yield from _with_network(plan, runner, progress)
+
+
+def _with_network(
+    plan: RemovalPlan, runner: Runner, progress: Callable[[float], None] | None
+) -> Generator[RestoredStrip, None, None]:
+    card, options = runner.card, plan.options
+    height, width = plan.shape
+    rows, cols = (
+        axis(size, card.tile or options.tile, options.halo, card.stride, exact=card.tile is not None)
+        for size in (height, width)
+    )
+    across = [cols.pixels(j) for j in range(len(cols.starts))]
+    spans = [(int(index.min()), int(index.max()) + 1) for index in map(rows.pixels, range(len(rows.starts)))]
+    # Reflection can make a later row of tiles look further up than the one before.
+    firsts = np.minimum.accumulate([first for first, _ in spans][::-1])[::-1].tolist()
+    blender = RowBlender(len(plan.names) + 1, rows, cols)
+    held, top = _prepared(plan, 0, spans[0][1]), 0
+    for i, (_, end) in enumerate(spans):
+        held, top = held.part(firsts[i] - top, held.alpha.shape[0]), firsts[i]
+        known = top + held.alpha.shape[0]
+        if end > known:
+            held = held.joined(_prepared(plan, known, end))
+        down = rows.pixels(i) - top
+        (image, marks), need = held.given(), held.need
+        for j, index in enumerate(across):
+            place = np.ix_(down, index)
+            if need[place].any():
+                tile = [part[:, place[0], place[1]][np.newaxis] for part in (image, held.radar, marks)]
+                blender.add(i, j, _run(plan, runner, *tile))
+            if progress is not None:
+                progress((i * len(across) + j + 1) / (len(spans) * len(across)))
+        first, found = blender.release(i)
+        yield _merged(plan, first, held.part(first - top, first - top + found.shape[1]), found)
+
+
+def _run(
+    plan: RemovalPlan,
+    runner: Runner,
+    image: NDArray[np.float32],
+    radar: NDArray[np.float32],
+    marks: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """The network's bands and its expected error for one tile, (band + 1, y, x)."""
+    card = runner.card
+    full = np.zeros((1, len(card.bands), *image.shape[2:]), np.float32)
+    full[:, plan.places] = image
+    sar = radar if card.sar else None
+    hidden = marks if card.marks else None
+    restored, log_scale = runner.restore(full, sar, hidden)
+    told = card.expected_error
+    if log_scale is None:
+        mirrored = (None if one is None else one[..., ::-1] for one in (full, sar, hidden))
+        again = runner.restore(*mirrored)[0][..., ::-1]  # type: ignore[arg-type]
+        error = np.abs(restored - again)[:, plan.places].mean(axis=1)
+        restored = 0.5 * (restored + again)
+    else:
+        error = np.exp(np.minimum(log_scale[:, 0], 0.0))
+    error = error * np.float32(1.0 if told is None else told.factor)
+    return np.concatenate([restored[0, plan.places], error]).astype(np.float32)
+
+
+def _prepared(plan: RemovalPlan, first: int, end: int) -> _Rows:
+    """Everything before the network for some rows."""
+    options = plan.options
+    height = plan.shape[0]
+    margin = max(options.dilation + options.feather + 2, options.dilation + BLEND + 1)
+    low, high = max(first - margin, 0), min(end + margin, height)
+    inner = slice(first - low, end - low)
+    classes = plan.mask.rows(plan.grid, low, high)
+    region = dilated(np.isin(classes, options.codes), options.dilation)
+    alpha = feathered(region, options.feather)[inner]
+    thick = dilated(classes == 1, 1)[inner]
+    stored = plan.planes.read(first, end)
+    image = plan.encoding.reflectance(stored)
+    gone = ~np.isfinite(image).all(axis=0) | (classes[inner] == NO_DATA)
+    alpha[gone] = 0.0
+    filled = np.zeros_like(image)
+    error, left = np.zeros(alpha.shape, np.float32), np.ones(alpha.shape, np.float32)
+    for date in plan.dates:
+        open_ = (alpha > 0) & (left > 0)
+        weight = _shown(plan, date, low, high)[inner] * open_
+        if not weight.any():
+            continue
+        values = date.encoding.reflectance(date.planes.read(first, end))
+        weight[~np.isfinite(values).all(axis=0)] = 0.0
+        share = weight * left
+        filled += share * np.nan_to_num(date.matching.apply(values, first, plan.shape))
+        error += share * date.matching.errors(first, end, plan.shape)
+        left = left * (1 - weight)
+    radar = np.zeros((0, *alpha.shape), np.float32)
+    if plan.card is not None and plan.card.sar:
+        wanted = ((alpha > 0) & (left > 0)).any()
+        radar = plan.radar(first, end) if wanted else np.zeros((len(plan.card.sar), *alpha.shape), np.float32)
+    return _Rows(stored, image, filled, error, left, alpha, gone, thick, radar)
+
+
+def _shown(plan: RemovalPlan, date: Date, low: int, high: int) -> NDArray[np.float32]:
+    """Weight of a date's pixels, (y, x): 1 well inside its clear ground, 0 outside."""
+    hidden = dilated(date.mask.rows(plan.grid, low, high) != 0, plan.options.dilation)
+    weight = 1 - feathered(hidden, BLEND)
+    return np.where(hidden, np.float32(0.0), np.maximum(weight, np.float32(_LEAST)))
+
+
+def _merged(plan: RemovalPlan, first: int, rows: _Rows, found: NDArray[np.float32] | None) -> RestoredStrip:
+    """Equation (3), and what is to be told of it."""
+    if found is None:  # dates alone: their weights are made to add up to 1
+        total = np.maximum(1 - rows.left, np.float32(1e-6))
+        value, error = rows.filled / total, rows.error / total
+        rebuilt = (rows.alpha > 0) & (rows.left < 1)
+        lost = (rows.alpha == 1) & (rows.left == 1)
+        provenance = np.where(rebuilt, OTHER_DATE, OBSERVED).astype(np.uint8)
+    else:
+        value, error = rows.filled + rows.left * found[:-1], rows.error + rows.left * found[-1]
+        rebuilt = rows.alpha > 0
+        lost = np.zeros_like(rebuilt)
+        provenance = np.where(rebuilt, np.where(rows.left < 0.5, OTHER_DATE, REBUILT), OBSERVED).astype(np.uint8)
+    image = np.where(rows.gone, np.float32(0.0), rows.image)
+    made = plan.encoding.stored((image + rows.alpha * (value - image)).astype(np.float32))
+    stored = np.where(rebuilt, made, rows.stored)
+    stored[:, lost] = np.nan
+    provenance[rows.gone | lost] = NO_DATA
+    error = np.where(rebuilt, rows.alpha * error, np.float32(0.0))
+    error[provenance == NO_DATA] = np.nan
+    return RestoredStrip(first, stored, provenance, error.astype(np.float32))
