@@ -21,6 +21,7 @@ from unclouded.data.simulated import SimulatedSet
 from unclouded.errors import InputError, ModelError, OutputError, UncloudedWarning
 from unclouded.train import checkpoint
 from unclouded.train.config_file import read_config
+from unclouded.train.loop import drawn
 from unclouded.train.run import fit, load_run, start_from
 from unclouded.train.tasks import Loss
 
@@ -203,6 +204,17 @@ def test_what_does_not_fit_together_is_told_before_training(tiny, changes: dict,
         fit(tiny(**changes))
     assert caught.value.expected
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_of_workers_keep_their_parts(tiny, workers: int) -> None:
+    with pytest.raises(InputError, match="has no band 'pan'") as caught:
+        list(drawn(_fails, [0, 1], workers))
+    assert caught.value.remedy == "Choose another."
+
+
+def _fails(place: int) -> None:
+    raise InputError("It has no band 'pan'.", expected="It has others.", remedy="Choose another.")
 
 
 def test_folders_without_a_run_are_told(tmp_path: Path) -> None:

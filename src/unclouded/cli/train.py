@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -60,6 +61,8 @@ def command(
     talk.change(verbose=1)
     with talk.progress(f"Training {read.model.name}") as progress:
         run = fit(read, resume=resume, progress=progress)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one speaks
+        return
     last = run.log()[-1]
     talk.emit({"status": "done", "output": str(run.folder), **_finite(last)})
     talk.put(f"{run.folder}: " + ", ".join(f"{key} {value:g}" for key, value in last.items()))

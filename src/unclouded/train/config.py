@@ -325,6 +325,8 @@ class RunConfig(Part):
                 raise ValueError("normalise: removal takes reflectance as it is (mode: none)")
         if self.schedule.kind == "phases" and self.accumulate > 1:
             raise ValueError("'accumulate' stands in the phases of the schedule")
+        if not any(part.train for part in self.data):
+            raise ValueError("data: no set is trained on")
         if len({part.weight is None for part in self.data if part.train}) > 1:
             raise ValueError("data: give every set a weight, or none")
         if self.task == "removal" and self.bands is None:

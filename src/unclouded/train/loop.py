@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from .. import models
 from ..classes import SEVEN
 from ..data.sample import Sample
-from ..errors import InputError, MissingDependencyError, ModelError
+from ..errors import InputError, MissingDependencyError, ModelError, UncloudedError
 from ..losses import coarse_set_cross_entropy, set_cross_entropy
 from ..nn.timm_guard import import_torchvision
 from . import checkpoint
@@ -216,7 +216,10 @@ class _Places(Dataset[Any]):
         self.draw = draw
 
     def __getitem__(self, place: int) -> Any:
-        return self.draw(place)
+        try:
+            return self.draw(place)
+        except UncloudedError as err:  # torch would hand over its text alone
+            return err
 
 
 def drawn(draw: Callable[[int], Any], places: Sequence[int], workers: int) -> Generator[Any, None, None]:
@@ -226,9 +229,12 @@ def drawn(draw: Callable[[int], Any], places: Sequence[int], workers: int) -> Ge
     [9, 1, 4]
     """
     if workers:
-        yield from DataLoader(
+        for found in DataLoader(
             _Places(draw), batch_size=None, sampler=list(places), num_workers=workers, collate_fn=_as_it_is
-        )
+        ):
+            if isinstance(found, UncloudedError):
+                raise found
+            yield found
         return
     with ThreadPoolExecutor(1) as ahead:
         coming = [ahead.submit(draw, place) for place in places[:1]]
