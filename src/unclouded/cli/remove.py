@@ -106,7 +106,7 @@ def command(
 
     def work(source: str) -> dict[str, Any]:
         from ..readers import open_scene
-        from ..removal import remove, removal_paths
+        from ..removal import removal_paths, remove
 
         start = time.monotonic()
         opened = open_scene(source, **reading)
