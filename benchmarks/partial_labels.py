@@ -1,13 +1,14 @@
 """What partial labels are worth: one small seven-class network on four label schemes together, and on one alone.
 
-    python benchmarks/partial_labels.py --data DATA [--steps 500] [--json FILE]
+    python benchmarks/partial_labels.py --data DATA --work FOLDER [--steps 200] [--fold 0] [--json FILE]
 
 Four label schemes: L8 Biome patches (clear, thin, thick, shadow; Landsat-8, 7 bands), On Cloud N (cloud or not;
 Sentinel-2 L2A, 4 bands), UKIS (land, water, shadow, cloud; Landsat-7, 6 bands), 95-Cloud (cloud or not; 8-bit RGB).
 Four folds by the place of an image in the alphabet. In every fold one network learns from the L8 Biome patches of the
 other folds, another from all four sets' images of the other folds, the same network for as many steps with the same
 settings; weights of the last step, so that nothing is chosen. Judged is cloud against everything else on the images
-left out. The interval of the difference draws images with replacement, the same for both networks.
+left out. The interval of the difference draws images with replacement, the same for both networks. Folds that FOLDER
+holds are not done again; --fold does one alone.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from unclouded.data.sample import Sample
 from unclouded.train.config import DataPart
 from unclouded.train.config_file import make_config
 from unclouded.train.evaluate import evaluate, open_test
-from unclouded.train.evaluate_judge import MaskImage
 from unclouded.train.evaluate_models import TrainedRun
 from unclouded.train.run import fit
+
+Fold = dict[str, list[list[list[list[int]]]]]
+"""Counts of cloud by source, image, network (alone, together), truth and prediction."""
 
 FOUR_CLASS = "l8biome"
 SHARE = {"l8biome": 0.6, "oncloudn": 0.15, "ukis": 0.1, "95-cloud": 0.15}
@@ -74,7 +77,7 @@ def train(folders: dict[str, Path], names: Sequence[str], output: Path, steps: i
         "model": {"name": "slots-unet", "options": {"widths": [16, 24, 32, 48], "depth": 1}},
         "classes": "seven",
         "data": [{"name": "folder", "root": str(folders[name]), "weight": SHARE[name]} for name in names],
-        "patch": {"size": 128},
+        "patch": {"size": 96},
         "augment": AUGMENT,
         "optimiser": {"kind": "adamw", "rate": 2e-3, "weight_decay": 0.01},
         "schedule": {"kind": "cosine", "warm_up": 30, "floor": 0.01},
@@ -84,28 +87,52 @@ def train(folders: dict[str, Path], names: Sequence[str], output: Path, steps: i
     return TrainedRun(fit(make_config(values)), "last", name=output.name)
 
 
-def cloud(images: Sequence[MaskImage], chosen: np.ndarray) -> tuple[float, float]:
-    """IoU and balanced accuracy of cloud over images, some of them several times."""
-    (tn, fp), (fn, tp) = np.stack([image.questions["cloud"] for image in images])[chosen].sum(axis=0)
+def judge_fold(samples: dict[str, list[Sample]], fold: int, steps: int) -> Fold:
+    """Train both networks on the other folds, and count on this one."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        folders = {
+            source: write_folder(root / source, found, part_of(fold, source == FOUR_CLASS))
+            for source, found in samples.items()
+        }
+        usable = [source for source, found in samples.items() if any(one.split != f"fold{fold}" for one in found)]
+        runs = [
+            train(folders, [FOUR_CLASS], root / "alone", steps),
+            train(folders, usable, root / "together", steps),
+        ]
+        out = {}
+        for source, found in samples.items():
+            if any(one.split == f"fold{fold}" for one in found):
+                test = open_test(DataPart(name="folder", root=folders[source]), "test")
+                alone, together = evaluate(runs, test)
+                out[source] = [
+                    [one.questions["cloud"].tolist() for one in pair]
+                    for pair in zip(alone.images, together.images, strict=True)
+                ]
+    return out
+
+
+def figures(counts: np.ndarray) -> tuple[float, float]:
+    """IoU and balanced accuracy of cloud from counts by truth and prediction, (2, 2)."""
+    (tn, fp), (fn, tp) = counts
     recalls = [part / whole for part, whole in ((tp, tp + fn), (tn, tn + fp)) if whole]
     return tp / max(tp + fp + fn, 1), float(np.mean(recalls))
 
 
-def compared(alone: Sequence[MaskImage], together: Sequence[MaskImage]) -> dict[str, Any]:
-    """Both networks on the same images, and the difference with its 95 % interval."""
-    everything = np.arange(len(alone))
-    out: dict[str, Any] = {"images": len(alone)}
+def compared(counts: np.ndarray) -> dict[str, Any]:
+    """Both networks on the same images, and the difference with its 95 % interval; counts are (image, 2, 2, 2)."""
     rng = np.random.default_rng(0)
-    draws = [rng.integers(len(alone), size=len(alone)) for _ in range(1000)]
+    draws = [counts[rng.integers(len(counts), size=len(counts))].sum(axis=0) for _ in range(1000)]
+    whole = counts.sum(axis=0)
+    out: dict[str, Any] = {"images": len(counts)}
     for place, metric in enumerate(("cloud IoU", "cloud BA")):
-        one, other = cloud(alone, everything)[place], cloud(together, everything)[place]
-        spans = [np.percentile([cloud(images, draw)[place] for draw in draws], (2.5, 97.5)).round(4).tolist()
-                 for images in (alone, together)]  # fmt: skip
-        apart = [cloud(together, draw)[place] - cloud(alone, draw)[place] for draw in draws]
+        values = np.array([figures(both)[place] for both in whole])
+        drawn = np.array([[figures(both)[place] for both in draw] for draw in draws])
+        both = {"alone": (values[0], drawn[:, 0]), "together": (values[1], drawn[:, 1])}
+        both["difference"] = (values[1] - values[0], drawn[:, 1] - drawn[:, 0])
         out[metric] = {
-            "alone": [round(float(one), 4), *spans[0]],
-            "together": [round(float(other), 4), *spans[1]],
-            "difference": [round(float(other - one), 4), *np.percentile(apart, (2.5, 97.5)).round(4).tolist()],
+            name: [round(float(v), 4) for v in (value, *np.percentile(span, (2.5, 97.5)))]
+            for name, (value, span) in both.items()
         }
     return out
 
@@ -113,7 +140,9 @@ def compared(alone: Sequence[MaskImage], together: Sequence[MaskImage]) -> dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--work", type=Path, required=True, help="keeps what every fold counted")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--fold", type=int, choices=range(default_corpus.FOLDS))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     samples = labelled(arguments.data)
@@ -121,29 +150,19 @@ def main() -> None:
         number = int(sample.split.removeprefix("fold"))
         if len(ASIDE[number]) < 2:
             ASIDE[number].add(sample.name)
-    judged: dict[str, dict[str, list[MaskImage]]] = {"alone": defaultdict(list), "together": defaultdict(list)}
-    for fold in range(default_corpus.FOLDS):
-        with tempfile.TemporaryDirectory() as name:
-            root = Path(name)
-            folders = {
-                source: write_folder(root / source, found, part_of(fold, source == FOUR_CLASS))
-                for source, found in samples.items()
-            }
-            usable = [s for s, found in samples.items() if any(x.split != f"fold{fold}" for x in found)]
-            runs = {
-                "alone": train(folders, [FOUR_CLASS], root / "alone", arguments.steps),
-                "together": train(folders, usable, root / "together", arguments.steps),
-            }
-            for source, found in samples.items():
-                if not any(sample.split == f"fold{fold}" for sample in found):
-                    continue
-                test = open_test(DataPart(name="folder", root=folders[source]), "test")
-                for one in evaluate(list(runs.values()), test):
-                    judged[one.name][source] += one.images
-        print(f"fold {fold} done", flush=True)
-    report = {s: compared(judged["alone"][s], judged["together"][s]) for s in samples}
-    everything = [[image for source in samples for image in judged[who][source]] for who in ("alone", "together")]
-    report["all"] = compared(everything[0], everything[1])
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    folds = range(default_corpus.FOLDS) if arguments.fold is None else [arguments.fold]
+    kept: list[Fold] = []
+    for fold in folds:
+        file = arguments.work / f"fold{fold}.json"
+        if not file.exists():
+            file.write_text(json.dumps(judge_fold(samples, fold, arguments.steps)), encoding="utf-8")
+        kept.append(json.loads(file.read_text(encoding="utf-8")))
+    report = {}
+    for source in (*samples, "all"):
+        rows = [row for one in kept for name, found in one.items() if source in (name, "all") for row in found]
+        if rows:
+            report[source] = compared(np.array(rows))
     for source, row in report.items():
         for metric in ("cloud IoU", "cloud BA"):
             cells = [f"{v[0]:.3f} ({v[1]:.3f} to {v[2]:.3f})" for v in row[metric].values()]

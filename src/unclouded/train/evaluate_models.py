@@ -190,7 +190,7 @@ class PackagedModel:
     """
 
     scheme = SCHEMES["four"]
-    tells = (0, 1, 2, 3)
+    tells: tuple[int, ...] = (0, 1, 2, 3)
 
     def __init__(self, model: str | os.PathLike[str] = "default", *, name: str | None = None) -> None:
         self.model, self.name = model, name or Path(model).name
