@@ -52,6 +52,8 @@ SMALL = {
         for front in ("v1", "v2")
         for size in ("b0", "b2")
     },
+    "dsen2cr": {"bands": 3, "features": 8, "blocks": 2},
+    "fill-unet": {"bands": 3, "widths": (8, 8, 16)},
     "mmcanet": _MMCANET,
     "mmcanet-l": _MMCANET,
     **dict.fromkeys(("mpir1", "mpir2", "mpir3", "mpir4"), _MMCANET),
