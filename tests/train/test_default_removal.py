@@ -1,0 +1,171 @@
+"""The default removal model: what it learns from, that a killed run ends the same, and what is exported."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from unclouded.infer.onnx_runner import OnnxRunner
+from unclouded.scene import Band
+from unclouded.train import default_removal as dr
+from unclouded.train import removal_pairs as rp
+
+SIDE = 32
+
+
+def ground(name, *, split="train", pair=False, radar=True, size=96, bands=13):
+    """Fields under a slope, whose brightness the radar image shows."""
+    rng = np.random.default_rng(sum(map(ord, name)))
+    fields = rng.uniform(0.05, 0.4, (13, size // 16, size // 16)).repeat(16, 1).repeat(16, 2).astype(np.float32)
+    fields[bands:] = np.nan
+    classes = cloudy = None
+    if pair:
+        classes = np.zeros((size, size), np.uint8)
+        classes[: size // 2] = 1
+        classes[size // 2 : size // 2 + 10] = 3
+        cloudy = np.where(classes == 1, 0.8, fields).astype(np.float16)
+    sar = np.stack((-20 + 30 * fields[2], -27 + 30 * fields[2])) if radar else None
+    return rp.Ground(name, "sen12mscr", name, split, fields.astype(np.float16), "toa", 10.0, sar, cloudy, classes)
+
+
+def grounds():
+    return [
+        ground("a", pair=True),
+        ground("b", bands=7, radar=False),
+        ground("c"),
+        ground("kept", split="choose", pair=True),
+        ground("unseen", split="test", pair=True),
+    ]
+
+
+def test_bands_of_other_sensors_take_the_places_of_their_names():
+    ranges = {"nir08": (851, 879), "red": (636.5, 673.5), "lwir11": (10600, 11190)}
+    oli = [Band(name, name, *span, 30.0) for name, span in ranges.items()]
+    image = np.stack([np.full((2, 2), value, np.float32) for value in (0.3, 0.1, 290.0)])
+    placed = rp.placed(image, oli)
+    filled = [band.name for band, plane in zip(rp.BANDS, placed, strict=True) if np.isfinite(plane).all()]
+    assert filled == ["B04", "B8A"]
+    assert placed[3, 0, 0] == np.float16(0.1)
+
+
+def test_radar_follows_the_ranges_of_the_method_and_zero_means_missing():
+    decibel = np.float32([[[-25, -12.5, 0, 5, np.nan]], [[-32.5, -16.25, 0, 5, np.nan]]])
+    scaled = rp.scaled_radar(decibel)
+    np.testing.assert_allclose(scaled[:, 0], [[0.001, 0.5, 1, 1, 0]] * 2, atol=1e-6)
+
+
+def test_marks_cover_the_mask_and_a_margin():
+    classes = np.zeros((1, 12), np.uint8)
+    classes[0, 3], classes[0, 8], classes[0, 11] = 1, 3, 255
+    image, radar, marks = rp.as_inputs(np.full((13, 1, 12), 0.2), classes, None, reach=2)
+    assert marks[0, 0].astype(int).tolist() == [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
+    assert marks[1, 0].astype(int).tolist() == [0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert not radar.any()
+    assert image.dtype == np.float32
+
+
+def test_crops_come_from_training_places_alone_and_are_the_same_again():
+    crops = rp.Crops(grounds(), SIDE, seed=4)
+    assert {one.name for one in crops.clear} == {"a", "b", "c"}
+    one, same, other = crops.batch(3, 4), rp.Crops(grounds(), SIDE, seed=4).batch(3, 4), crops.batch(4, 4)
+    for key in ("image", "sar", "hidden", "target"):
+        torch.testing.assert_close(getattr(one, key), getattr(same, key), rtol=0, atol=0, equal_nan=True)
+    assert not torch.equal(one.image, other.image)
+
+
+def test_every_kind_of_crop_is_what_its_name_says(monkeypatch):
+    monkeypatch.setattr(rp, "_DOUBTED", 0.0)
+    for kind in rp.MIXTURE:
+        monkeypatch.setattr(rp, "MIXTURE", {kind: 1.0})
+        crops = rp.Crops(grounds(), SIDE, seed=1)
+        for number in range(12):
+            image, radar, marks, target = crops.crop(np.random.default_rng(number))
+            assert image.shape == target.shape == (13, SIDE, SIDE)
+            assert np.isfinite(image).all()
+            assert 0 <= radar.min() <= radar.max() <= 1
+            assert (marks[0] >= marks[1]).all()  # what is fully hidden has to be rebuilt
+            known = np.isfinite(target) & (image != 0) & (marks[0] == 0)
+            if kind == "gap":  # nothing but the marks differs from the truth
+                np.testing.assert_allclose(image[np.isfinite(target)], target[np.isfinite(target)], atol=1e-6)
+            elif kind == "pair" and known.any():
+                np.testing.assert_allclose(image[known], target[known], atol=1e-3)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(dr, "SIDE", SIDE)
+    monkeypatch.setattr(dr, "BATCH", 2)
+    monkeypatch.setattr(dr, "EVERY", 2)
+    monkeypatch.setitem(dr.OPTIONS, "fill-unet", {"widths": (8, 8)})
+    monkeypatch.setitem(dr.OPTIONS, "dsen2cr", {"features": 8, "blocks": 1})
+
+
+@pytest.mark.parametrize("architecture", ["fill-unet", "dsen2cr"])
+def test_a_killed_run_ends_as_if_it_had_not_been(architecture, small, tmp_path, monkeypatch):
+    places = grounds()
+    whole = dr.train(places, tmp_path / "whole", architecture, 4, 1, 1e-3)
+    draw = rp.Crops.batch
+
+    def dies(self, place, size):
+        if place == 3:
+            raise KeyboardInterrupt
+        return draw(self, place, size)
+
+    monkeypatch.setattr(rp.Crops, "batch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        dr.train(places, tmp_path / "killed", architecture, 4, 1, 1e-3)
+    monkeypatch.setattr(rp.Crops, "batch", draw)
+    again = dr.train(places, tmp_path / "killed", architecture, 4, 1, 1e-3)
+    for one, other in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_the_export_is_told_its_inputs_and_how_sure_it_is(small, tmp_path):
+    places = grounds()
+    dr.train(places, tmp_path / "fill-unet-1", dr.ARCHITECTURE, 2, 1, 1e-3)
+    net, steps = dr.network(tmp_path, dr.ARCHITECTURE, 1)
+    assert steps == 2
+    card = dr.export(net, dr.card_of(places, net, steps), tmp_path / "out")
+    assert card.marks
+    assert card.partial_inputs
+    assert [one.name for one in card.bands] == [band.name for band in rp.BANDS]
+    kept = places[3]
+    image, radar, marks = rp.as_inputs(kept.cloudy, kept.classes, kept.sar)
+    runner = OnnxRunner(card, tmp_path / "out/removal.onnx", 1)
+    restored, log_scale = runner.restore(image[None], radar[None], marks[None])
+    by_torch, expected, hidden = dr.restore_ground(net, kept)
+    np.testing.assert_allclose(np.where(hidden, restored[0], image), by_torch, atol=1e-4)
+    # The factor brings the mean expected error of the places kept for it to the mean error.
+    error = np.abs(by_torch - kept.clear.astype(np.float32)).mean(axis=0)[hidden].mean()
+    assert card.expected_error.factor * expected[hidden].mean() == pytest.approx(error, rel=1e-4)
+    assert np.exp(log_scale[0, 0])[hidden].mean() == pytest.approx(expected[hidden].mean(), rel=1e-3)
+
+
+def test_the_scale_is_right_where_it_equals_the_mean_error():
+    target = torch.full((1, 13, 8, 8), 0.2)
+    batch = rp.Batch(target + 0.5, torch.zeros(1, 2, 8, 8), torch.ones(1, 2, 8, 8), target)
+    losses = [
+        dr.loss_of({"image": target + 0.03, "log_scale": torch.full((1, 1, 8, 8), math.log(scale))}, batch).item()
+        for scale in (0.02, 0.03, 0.045)
+    ]
+    assert losses[1] < min(losses[0], losses[2])
+    exact = dr.loss_of({"image": target}, batch).item()
+    assert exact == pytest.approx(0, abs=1e-5)
+
+
+def test_unknown_ground_teaches_nothing():
+    target = torch.full((1, 13, 8, 8), 0.2)
+    target[:, 5] = float("nan")
+    target[..., :4] = float("nan")
+    image = torch.full((1, 13, 8, 8), 0.7)
+    image[:, 5] = 0
+    batch = rp.Batch(image, torch.zeros(1, 2, 8, 8), torch.ones(1, 2, 8, 8), target)
+    restored = torch.full((1, 13, 8, 8), 0.25, requires_grad=True)
+    for loss in (dr.loss_of({"image": restored}, batch), dr.carl_of(restored, batch)):
+        (slope,) = torch.autograd.grad(loss, restored, retain_graph=True)
+        assert bool((slope[:, 5] == 0).all())
+        assert bool((slope[..., :4] == 0).all())
+        assert bool((slope[:, 0, :, 4:] != 0).all())
