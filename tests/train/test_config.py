@@ -57,6 +57,8 @@ def test_unknown_keys_are_named_with_the_nearest_known_one(changes: dict, key: s
         ({"data": [{"name": "simulated", "weight": 1.0}, {"name": "simulated"}]}, "every set a weight, or none"),
         ({"patch": {"ground_m": [30, 10]}}, "smaller one first"),
         ({"classes": "nine"}, "classes"),
+        ({"patch": {"cut": "centre", "ground_m": [10, 30]}}, "goes with cut: random"),
+        ({"data": [{"name": "simulated", "train": False}]}, "no set is trained on"),
     ],
 )
 def test_values_that_cannot_be_are_refused(changes: dict, message: str) -> None:
@@ -130,3 +132,12 @@ def test_protocols_follow_the_papers() -> None:
     assert (cloudmamba.schedule.kind, cloudmamba.epochs, cloudmamba.optimiser.rate) == ("cosine", 30, 1e-4)
     assert (poster.batch, poster.epochs, poster.optimiser.rate, poster.patch.size) == (16, 30, 1e-3, 256)
     assert (mmcanet.batch, mmcanet.epochs, mmcanet.schedule.every, mmcanet.schedule.factor) == (32, 50, 25, 0.1)
+
+
+def test_the_documented_configuration_is_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/training.md").read_text(encoding="utf-8")
+    config = read_config(write(tmp_path / "documented.yaml", page.split("```yaml\n")[1].split("```")[0]))
+    assert config.accumulate == 4
+    assert config.data[1].where == {"biome": ["urban", "water"]}
+    for command in [line for line in page.splitlines() if line.startswith("unclouded train -c")]:
+        assert command.split()[3] in protocols()

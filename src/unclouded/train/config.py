@@ -101,6 +101,12 @@ class PatchPart(Part):
             raise ValueError("has to be two positive numbers of metres, the smaller one first")
         return value
 
+    @model_validator(mode="after")
+    def _anywhere(self) -> Self:
+        if self.ground_m is not None and self.cut != "random":
+            raise ValueError("'ground_m' goes with cut: random")
+        return self
+
 
 class AugmentPart(Part):
     """One step of augmentation: its name, its probability p, and its settings beside them."""
