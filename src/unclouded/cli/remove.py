@@ -25,20 +25,18 @@ class _Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the option before each of its words, as click wants it."""
         out: list[str] = []
-        option = ""
+        option = bare = ""
         for word in args:
             if word.startswith("-") and word != "-":
-                option = word if word in _SEVERAL else ""
-                taken = 0
-                if not option:
-                    out.append(word)
-            elif option:
-                out += [option, word]
-                taken += 1
+                if bare:
+                    break
+                option = bare = word if word in _SEVERAL else ""
+                out += [] if option else [word]
             else:
-                out.append(word)
-        if option and not taken:
-            out.append(option)  # click tells that a word is missing
+                bare = ""
+                out += [option, word] if option else [word]
+        if bare:
+            raise click.UsageError(f"Option '{bare}' requires an argument.", ctx)
         return super().parse_args(ctx, out)
 
 

@@ -10,7 +10,8 @@ For every pixel, with the scene x, weights w_d of the dates from the first on, a
 
 w_d is 1 where date d shows clear ground, and falls to 0 towards its own clouds; alpha is 1 under the widened mask and
 falls to 0 outside of it, see :mod:`unclouded.infer.feather`. Where alpha is 0 stored numbers pass through untouched.
-The network is given the scene with (1) in it, so that ground of other dates tells it what to continue.
+The network is given the scene with the dates' ground in it, (1) divided by 1 - (2), as if it were the scene's own, so
+that it continues what they show.
 
 Memory is that of one row of tiles, and one byte per pixel for each mask.
 """
@@ -98,8 +99,9 @@ class _Rows:
 
     def given(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The network's image, 0 where missing, and its marks (2, y, x)."""
-        image = np.where((self.alpha > 0) & (self.left < 1), self.filled + self.left * self.image, self.image)
-        rebuild = ((self.alpha == 1) & (self.left > 0)) | self.gone
+        seen = (self.alpha > 0) & (self.left < 1)
+        image = np.where(seen, self.filled / np.maximum(1 - self.left, np.float32(1e-6)), self.image)
+        rebuild = ((self.alpha == 1) & ~seen) | self.gone
         marks = np.stack([rebuild, rebuild & self.thick]).astype(np.float32)
         return np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0), marks
 
