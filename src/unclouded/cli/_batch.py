@@ -1,16 +1,84 @@
-"""One scene after another: failures are told and counted, never lost, and end the run only if asked to."""
+"""Many scenes: failures are told and counted, never lost, and end the run only if asked to."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UncloudedError
 from ._talk import Talk, report, report_unexpected
 
+if TYPE_CHECKING:
+    from ..batch import Outcome
+    from ..options import Options
+
 _LOG = logging.getLogger("unclouded")
+
+
+def run_batch(
+    talk: Talk,
+    inputs: Sequence[str],
+    output: Path,
+    options: Options,
+    *,
+    jobs: int,
+    dask: str | None,
+    resources: dict[str, float] | None,
+    **settings: Any,
+) -> int:
+    """Mask scenes, see :func:`unclouded.batch.run`, and tell of each as it is finished.
+
+    Args:
+        talk: where to speak.
+        inputs: what to mask.
+        output: folder of the results.
+        options: settings of every scene.
+        jobs: worker processes.
+        dask: address of a scheduler in place of processes.
+        resources: what a task takes of a Dask worker's resources.
+        **settings: ``dry_run``, ``fail_fast``, and how to read the inputs.
+
+    Returns:
+        Exit code: 0 if all succeeded; the error's own if the only input failed; 1 if any of several did.
+    """
+    from ..batch import run
+    from ..batch_inputs import sources
+
+    found = sources(inputs)
+    many = len(found) > 1
+
+    def tell(outcome: Outcome) -> None:
+        if outcome.error is not None:
+            if outcome.trace:
+                outcome.error.add_note(outcome.trace.rstrip())
+            report(outcome.error, talk, outcome.source if many else "")
+        elif outcome.status == "planned":
+            for path in outcome.outputs.values():
+                talk.put(path)
+        else:
+            for warning in outcome.warnings:
+                talk.say(f"warning: {outcome.id}: {warning}")
+            percent = outcome.cloud_percent
+            cover = "no valid pixel" if percent is None else f"{percent:.1f} % cloud"
+            talk.say(f"{outcome.id}: {outcome.status}, {cover}, {outcome.seconds:.1f} s")
+            talk.put(outcome.outputs["item"])
+        talk.emit(outcome.record())
+
+    with talk.progress(f"{len(found)} scenes" if many else "1 scene") as progress:
+        summary = run(
+            found, output, options, jobs=jobs, client=dask, resources=resources, on_outcome=tell, progress=progress,
+            **settings,
+        )  # fmt: skip
+    talk.emit({"summary": summary.record()})
+    if many:
+        told = ", ".join(f"{count} {status}" for status, count in summary.tally.items())
+        talk.say(f"{summary.scenes} scenes: {told}.")
+        for one in summary.failures:
+            talk.say(f"  failed: {one.id or one.source} ({one.stage}): {one.error and one.error.found}")
+    return summary.exit_code
 
 
 def run_each(

@@ -86,7 +86,8 @@ class Talk:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        # What is written to stdout is data, and must not be led to the console of the bar.
+        with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
             task = bar.add_task(title, total=1.0)
             yield lambda share: bar.update(task, completed=share)
 

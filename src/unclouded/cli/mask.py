@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import InputError, OutputError
+from ..errors import InputError
 from ..options import Options
-from ._batch import run_each
+from ._batch import run_batch
 from ._inputs import READING, expand, reading_options
 from ._talk import Talk
 
 _DEFAULT = Options()
+
+
+def _parse_resources(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, float] | None:
+    """``GPU=1,MEMORY=2e9`` as a mapping."""
+    if value is None:
+        return None
+    out: dict[str, float] = {}
+    for part in value.split(","):
+        name, _, count = part.partition("=")
+        try:
+            out[name.strip()] = float(count)
+        except ValueError as err:
+            raise click.BadParameter(f"'{part}' is not of the form name=count.", ctx, param) from err
+    return out
 
 
 @click.command()
@@ -40,6 +53,16 @@ _DEFAULT = Options()
 @click.option("--resume", is_flag=True, help="Keep output that is complete and was made by the same run.")
 @click.option("--dry-run", is_flag=True, help="Only open the inputs and say what would be written.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first scene that fails.")
+@click.option(
+    "--jobs", default=1, show_default=True, metavar="N", help="Worker processes; they share the cores. 0: one per core."
+)
+@click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster whose workers mask the scenes.")
+@click.option(
+    "--dask-resources",
+    callback=_parse_resources,
+    metavar="NAME=COUNT,...",
+    help="What a scene takes of a Dask worker's resources, e.g. GPU=1.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -47,80 +70,28 @@ def command(
     output: Path,
     dry_run: bool,
     fail_fast: bool,
+    jobs: int,
+    dask: str | None,
+    dask_resources: dict[str, float] | None,
     **settings: Any,
 ) -> None:
     """Find clouds and their shadows in each INPUT.
 
-    An INPUT is a product folder or archive, a GeoTIFF, a pattern of such names, or - to read names from stdin. For
-    each scene FOLDER gets a mask, its uncertainty and a STAC item; the path of the item is written to stdout.
+    An INPUT is a product folder or archive, a GeoTIFF, a STAC item, item collection or catalogue (file or address), a
+    pattern of such names, or - to read names from stdin. For each scene FOLDER gets a mask, its uncertainty and a STAC
+    item; the path of the item is written to stdout. One run at a time works in FOLDER; another one ends with exit
+    code 1.
     """
-    from ..readers import open_scene
-    from ..write.resume import output_paths
-
     talk = ctx.find_object(Talk) or Talk()
     reading = {name: settings.pop(name) for name in READING}
     try:
         options = Options(**settings)
     except InputError as err:
         raise click.UsageError(str(err), ctx) from err
-    taken: dict[str, str] = {}
-
-    def work(source: str) -> dict[str, Any]:
-        start = time.monotonic()
-        scene = open_scene(source, resolution_m=options.resolution_m, **reading)
-        if scene.id in taken:
-            raise OutputError(
-                f"'{source}' has the same name '{scene.id}' as '{taken[scene.id]}'.",
-                expected="Output files are called after the scene, so names have to differ within one folder.",
-                remedy="Write the two to different folders.",
-            )
-        taken[scene.id] = source
-        if dry_run:
-            paths = output_paths(output, scene.id, options)
-            for path in paths.values():
-                talk.put(str(path))
-            return _record(scene.id, source, "planned", paths, None, start, scene.warnings)
-        from .. import mask
-
-        item = output_paths(output, scene.id, options)["item"]
-        before = _written(item)
-        with talk.progress(scene.id) as progress:
-            result = mask(scene, options, output=output, progress=progress)
-        for warning in result.warnings:
-            talk.say(f"warning: {scene.id}: {warning}")
-        status = "kept" if before is not None and _written(item) == before else "done"
-        cover = "no valid pixel" if result.cloud_percent is None else f"{result.cloud_percent:.1f} % cloud"
-        talk.say(f"{scene.id}: {status}, {cover}, {time.monotonic() - start:.1f} s")
-        talk.put(str(result.outputs["item"]))
-        return _record(scene.id, source, status, result.outputs, result.cloud_percent, start, result.warnings)
-
-    ctx.exit(run_each(talk, expand(inputs), work, fail_fast=fail_fast))
-
-
-def _written(item: Path) -> tuple[int, int] | None:
-    """What changes when an item is written anew, None while there is none."""
-    try:
-        stat = item.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
-
-
-def _record(
-    scene_id: str,
-    source: str,
-    status: str,
-    outputs: dict[str, Path],
-    cloud_percent: float | None,
-    start: float,
-    warnings: Any,
-) -> dict[str, Any]:
-    return {
-        "id": scene_id,
-        "input": source,
-        "status": status,
-        "outputs": {product: str(path) for product, path in outputs.items()},
-        "cloud_percent": cloud_percent,
-        "seconds": round(time.monotonic() - start, 3),
-        "warnings": list(warnings),
-    }
+    if jobs < 0 or (dask is not None and jobs != 1) or (dask_resources is not None and dask is None):
+        raise click.UsageError("--jobs is not negative, stands without --dask, and --dask-resources with it.", ctx)
+    code = run_batch(
+        talk, expand(inputs), output, options,
+        jobs=jobs, dask=dask, resources=dask_resources, dry_run=dry_run, fail_fast=fail_fast, **reading,
+    )  # fmt: skip
+    ctx.exit(code)

@@ -46,11 +46,10 @@ def partial_folder(folder: Path, scene_id: str) -> Iterator[Path]:
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder, scene_id)
-        partial = Path(tempfile.mkdtemp(prefix=f".{scene_id}.partial-", dir=folder))
+        remove_leftovers(folder, scene_id)
+        partial, lock = _locked_folder(folder, scene_id)
     except OSError as err:
         raise cannot_write(folder, err) from err
-    lock = _take_lock(partial / _LOCK)
     finished = False
     try:
         yield partial
@@ -132,15 +131,41 @@ def _take_lock(path: Path) -> IO[bytes] | None:
     return handle
 
 
-def _remove_leftovers(folder: Path, scene_id: str) -> None:
+def _locked_folder(folder: Path, scene_id: str) -> tuple[Path, IO[bytes] | None]:
+    """A new hidden folder with its lock; made again if it is taken for a leftover before it has one."""
+    while True:
+        partial = Path(tempfile.mkdtemp(prefix=f".{scene_id}.partial-", dir=folder))
+        try:
+            return partial, _take_lock(partial / _LOCK)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def remove_leftovers(folder: Path, scene_id: str | None = None, *, unlocked: bool = False) -> None:
+    """Remove the hidden folders of killed runs.
+
+    Args:
+        folder: where they are looked for.
+        scene_id: those of this scene only; None means all.
+        unlocked: also those without a lock, which a kill in the wrong moment leaves. To be set where locks are known
+            to work: there nobody else can be at work in such a folder.
+    """
     if sys.platform == "win32":
         return
     import fcntl
 
-    for name in folder.glob(f".{glob.escape(scene_id)}.partial-*"):
+    start = "*" if scene_id is None else glob.escape(scene_id)
+    for name in folder.glob(f".{start}.partial-*"):
         try:
             handle = (name / _LOCK).open("rb")
-        except OSError:  # no lock: it cannot be known whether its maker still runs
+        except FileNotFoundError:  # without a lock it cannot be known whether its maker still runs
+            if unlocked:
+                _remove_unlocked(name)
+            continue
+        except OSError:
             continue
         with handle:
             try:
@@ -149,3 +174,12 @@ def _remove_leftovers(folder: Path, scene_id: str) -> None:
                 continue
             shutil.rmtree(name, ignore_errors=True)
             _log.info("removed %s, left by a run that was interrupted", name)
+
+
+def _remove_unlocked(partial: Path) -> None:
+    """Remove a hidden folder without lock; an empty one may be about to get its lock, and survives that."""
+    try:
+        partial.rmdir()
+    except OSError:
+        if partial.is_dir() and not (partial / _LOCK).exists():
+            shutil.rmtree(partial, ignore_errors=True)
