@@ -10,7 +10,7 @@ from ._talk import Talk
 
 
 @click.command()
-@click.argument("name", metavar="PAPER/TABLE")
+@click.argument("name", metavar="PAPER/TABLE", required=False)
 @click.option(
     "--data", "data", multiple=True, metavar="[NAME=]FOLDER",
     help="Folder with a folder for each data set, or the folder of one data set.",
@@ -22,28 +22,31 @@ from ._talk import Talk
     "-o", "--output", type=click.Path(path_type=Path), default=Path("reproduced"), show_default=True, metavar="FOLDER",
     help="Where runs and tables go; tables share runs.",
 )  # fmt: skip
-@click.option(
-    "--list", "names", is_flag=True, is_eager=True, expose_value=False, help="List the tables.",
-    callback=lambda ctx, param, value: _list(ctx, value),
-)  # fmt: skip
+@click.option("--list", "listing", is_flag=True, help="List the tables.")
 @click.pass_context
 def command(
     ctx: click.Context,
-    name: str,
+    name: str | None,
     data: tuple[str, ...],
     quick: bool,
     trained: tuple[str, ...],
     changes: tuple[str, ...],
     output: Path,
+    listing: bool,
 ) -> None:
     """Measure a table of a paper again and show it beside the printed figures.
 
     Trains what the rows need, or goes on with what an earlier call has trained. The table is also written into the
     output folder, as Markdown and JSON.
     """
+    talk = ctx.find_object(Talk) or Talk()
+    if listing:
+        _list(talk)
+        return
+    if name is None:
+        raise click.UsageError("Name a table, or pass --list.", ctx)
     from ..train.reproduce import Places, reproduce
 
-    talk = ctx.find_object(Talk) or Talk()
     plain = [Path(value).expanduser() for value in data if "=" not in value]
     if len(plain) > 1:
         raise click.BadParameter("Give one folder without a name.", ctx, param_hint="--data")
@@ -67,14 +70,10 @@ def _pairs(ctx: click.Context, values: list[str] | tuple[str, ...], option: str)
     return out
 
 
-def _list(ctx: click.Context, wanted: bool) -> None:
-    if not wanted:
-        return
+def _list(talk: Talk) -> None:
     from ..experiments import names, read_experiment
 
-    talk = ctx.find_object(Talk) or Talk()
     for name in names():
         table = read_experiment(name)
         talk.emit({"name": name, "title": table.title, "source": table.source, "runs": list(table.needed_runs())})
         talk.put(f"{name:30} {table.title}")
-    ctx.exit()

@@ -11,6 +11,7 @@ unclouded does not have say so (``absent``) and keep the printed figures.
 from __future__ import annotations
 
 import difflib
+import functools
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Literal, Self
@@ -237,5 +238,6 @@ def make_experiment(values: Any, runs: Any, name: str) -> Experiment:
         ) from err
 
 
+@functools.cache
 def _load(file: Traversable) -> Any:
     return yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -196,7 +196,7 @@ def open_test(part: DataPart, which: Part = "test", *, seed: int = 42, task: str
             raise InputError(
                 f"It was not said where the data set '{part.name}' is.",
                 expected="Every data set has a folder.",
-                remedy=f"Pass --data {part.name}=FOLDER.",
+                remedy=f"Name it: {part.name}=FOLDER.",
             )
         data = sets.open_set(part.name, part.root, **part.options)
         if data.task != task:

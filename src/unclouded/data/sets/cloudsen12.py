@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ..tiff import read_tiff, write_tiff
 from . import register
-from ._cloudsen12 import HIGH, SCRIBBLE, SIDE, CloudSen12Base, Stored, check_decibel, place_tags
+from ._cloudsen12 import HIGH, SCRIBBLE, SIDE, THIRD_PARTY, CloudSen12Base, Stored, check_decibel, place_tags
 from .base import Record
 
 _IMAGE = {"l1c": "S2L1C.tif", "l2a": "S2L2A.tif"}
@@ -139,7 +139,10 @@ def fake_place(folder: Path, kind: str, rng: np.random.Generator) -> None:
     write_tiff(folder / "S1.tif", sar)
     write_tiff(folder / "extra" / "elevation.tif", np.full(codes.shape, 320, np.int16))
     write_tiff(folder / "labels" / _LABEL[kind], codes)
-    write_tiff(folder / "labels" / "sen2cor.tif", np.where(codes == 1, 9, 4).astype(np.uint8))
+    for program, table in THIRD_PARTY.items():
+        code = {value: own for own, value in table.items()}  # of every class that the program tells apart
+        found = np.where(codes == 1, code[1], code[0])
+        write_tiff(folder / "labels" / f"{program}.tif", found.astype(np.uint16 if found.max() > 255 else np.uint8))
 
 
 def fake_codes(kind: str, side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
