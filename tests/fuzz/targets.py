@@ -139,6 +139,13 @@ def make_targets(folder: Path) -> dict[str, Target]:
             file.write_bytes(_mtl(stem, form))
             add(f"mtl-{form}{'-l2' if level2 else ''}", file, product, None if level2 else _read_mtl)
 
+    product = folder / "planet" / "scene"
+    product.mkdir(parents=True)
+    make_tif(product / "20220601_101031_22_2455_3B_AnalyticMS.tif", np.repeat(counts, 4, axis=0), pixel_m=3.0)
+    file = product / "20220601_101031_22_2455_3B_AnalyticMS_metadata.xml"
+    file.write_bytes(_planet())
+    add("planet", file, product)
+
     for kind in ("earth-search", "plain", "landsat"):
         product = folder / f"stac-{kind}" / "item"
         product.mkdir(parents=True)
@@ -343,6 +350,22 @@ def _mtl(stem: str, form: str) -> bytes:
         return f"{head}{out.getvalue()}</LANDSAT_METADATA_FILE>\n".encode()
     head = "GROUP = LANDSAT_METADATA_FILE\n"
     return f"{head}{out.getvalue()}END_GROUP = LANDSAT_METADATA_FILE\nEND\n".encode()
+
+
+def _planet() -> bytes:
+    blocks = "".join(
+        f"<ps:bandSpecificMetadata><ps:bandNumber>{number}</ps:bandNumber><ps:reflectanceCoefficient>{value}"
+        "</ps:reflectanceCoefficient></ps:bandSpecificMetadata>\n"
+        for number, value in enumerate((2.0e-5, 2.1e-5, 2.4e-5, 3.6e-5), start=1)
+    )
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<ps:EarthObservation xmlns:eop="http://earth.esa.int/eop" xmlns:opt="http://earth.esa.int/opt" xmlns:ps="urn:ps">
+<eop:serialIdentifier>2455</eop:serialIdentifier>
+<opt:illuminationAzimuthAngle uom="deg">140.5</opt:illuminationAzimuthAngle>
+<opt:illuminationElevationAngle uom="deg">55.25</opt:illuminationElevationAngle>
+<ps:acquisitionDateTime>2022-06-01T10:10:31+00:00</ps:acquisitionDateTime>
+{blocks}</ps:EarthObservation>
+""".encode()
 
 
 def _item(kind: str) -> dict[str, Any]:
