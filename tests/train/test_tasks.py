@@ -126,6 +126,17 @@ def test_recovery_and_its_warm_up(tiny) -> None:
         assert loss_of(config, net, batch, step) == pytest.approx(1.0 + share * alone, rel=1e-5)
 
 
+def test_senseiv1_is_penalised_for_its_last_layers(tiny) -> None:
+    from unclouded.models.senseiv1 import L1_WEIGHT, SEnSeIv1
+
+    batch, net = batch_of(some_sets()), Net(logits=torch.randn(2, 4, 8, 8))
+    net.front = SEnSeIv1(8)
+    alone = loss_of(tiny(classes="four"), net, batch)
+    penalised = loss_of(tiny(classes="four", loss={"penalty": L1_WEIGHT}), net, batch)
+    assert penalised == pytest.approx(alone + 1e-5 * float(net.front.penalty().detach()), rel=1e-6)
+    assert penalised > alone
+
+
 def test_stages_of_removal_are_compared_with_their_own_targets(tiny) -> None:
     net = models.create("mpir4", bands=3, sar_bands=0, widths=(4, 8), blocks=(1, 1), low=0, decoder_blocks=1)
     clear = torch.rand(1, 3, 32, 32)
