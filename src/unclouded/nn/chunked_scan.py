@@ -270,10 +270,13 @@ def _parts(u: Tensor, B: Tensor) -> Iterator[_Part]:
 def _chunk_length(steps: int, most_chunks: int) -> int:
     """Steps in one chunk: short sequences keep rows of several chunks, long ones no more chunks than allowed.
 
+    One more than a power of two: the chunks of an image whose sides are powers of two then fill a state block, which
+    holds one number less than a power of two, rather than little more than half of it.
+
     >>> [_chunk_length(steps, 1023) for steps in (5, 256, 4096, 65536)]
-    [5, 16, 32, 65]
+    [5, 17, 33, 65]
     """
-    usual = 16 if steps <= 1024 else 32 if steps <= 4096 else 64
+    usual = 17 if steps <= 1024 else 33 if steps <= 4096 else 65
     return min(steps, max(usual, -(-steps // most_chunks)))
 
 
