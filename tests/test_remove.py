@@ -185,6 +185,13 @@ def test_masks_in_every_form(ground: Ground, model: Path, tmp_path: Path) -> Non
     coarse = write_image(
         tmp_path / "coarse.tif", ground.masks[0][::2, ::2][None], names=["class"], grid=GRID * Affine.scale(2)
     )
+    found = unclouded.mask(ground.paths[0], resolution_m=20, **READING)
+    assert found.classes.shape == (75, 95)
+    assert run(ground, model=str(model), mask=found).provenance.shape == (150, 190)
+    beside = write_image(
+        tmp_path / "beside.tif", ground.masks[0][None], names=["class"], grid=GRID * Affine.translation(999, 0)
+    )
+    failing(lambda: run(ground, model=str(model), mask=beside), InputError, "lies beside")
     again = run(ground, model=str(model), mask=coarse)
     assert (again.provenance.values[ground.masks[0] == 1] == 1).mean() > 0.95
 
@@ -278,7 +285,7 @@ def test_existing_output(ground: Ground, model: Path, tmp_path: Path) -> None:
     first = run(ground, 1, model=str(model), output=tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     failing(lambda: run(ground, 1, model=str(model), output=tmp_path), OutputError, "exists")
-    kept = run(ground, 1, model=str(model), output=tmp_path, resume=True)
+    kept = run(ground, 1, model=str(model), output=tmp_path, resume=True, threads=1)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
     assert kept.counts == first.counts
     assert (kept.image.values == first.image.values)[:, kept.provenance.values != 255].all()

@@ -345,7 +345,9 @@ class _Job:
 
         same = Options()
         without = ("model", "mask_model", "threads", "overwrite", "resume")
-        sar = None if self.sar is None else fingerprint(self.sar, "", same)
+        sar = None
+        if self.sar is not None:
+            sar = [fingerprint(self.sar, "", same), [getattr(one, "power", False) for one in self.sar.sources.values()]]
         given = [one for one in (self.mask, *(self.date_masks or ())) if one is not None]
         parts = {
             "scene": fingerprint(self.scene, "", same),
@@ -401,7 +403,7 @@ class _Job:
         """The run as it was, without computing anything."""
         empty = ClassPlane(np.zeros((1, 1), np.uint8), self.scene.geobox.affine)
         card = None if self.runner is None else self.runner.card
-        return self._run(plan_removal(self.scene, empty, card, self.options), [])
+        return self._run(plan_removal(self.scene, empty, card, self.options, sar=self.sar), [])
 
     def scaled(self, progress: Progress | None) -> Progress | None:
         """The progress of the rows, after that of the masks."""
@@ -708,11 +710,11 @@ def _class_plane(mask: Any, scene: Scene) -> ClassPlane | None:
     """A mask in any of the forms that users have it in."""
     if mask is None:
         return None
-    if isinstance(mask, Result):
-        mask = mask.classes
     grid = scene.geobox
     affine = grid.affine
-    if isinstance(mask, (str, os.PathLike)):
+    if isinstance(mask, Result):
+        values, affine = mask.classes.values, mask.geobox.affine
+    elif isinstance(mask, (str, os.PathLike)):
         import rasterio
 
         from .raster import environment, header, read_errors
@@ -728,6 +730,7 @@ def _class_plane(mask: Any, scene: Scene) -> ClassPlane | None:
         with read_errors(path), environment(path), rasterio.open(path) as file:
             values = file.read(1)
         affine = head.affine
+        _check_overlap(path, head.geobox(), scene)
     else:
         values = np.asarray(mask)
         if values.shape != tuple(grid.shape):
@@ -744,6 +747,18 @@ def _class_plane(mask: Any, scene: Scene) -> ClassPlane | None:
             remedy="Translate other masks with unclouded.decode.",
         )
     return ClassPlane(values.astype(np.uint8), affine)
+
+
+def _check_overlap(path: str, grid: GeoBox, scene: Scene) -> None:
+    step = ~grid.affine * scene.geobox.affine
+    corners = [step * (x, y) for x in (0, scene.geobox.shape.x) for y in (0, scene.geobox.shape.y)]
+    xs, ys = [x for x, _ in corners], [y for _, y in corners]
+    if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= grid.shape.x or min(ys) >= grid.shape.y:
+        raise InputError(
+            f"The mask {path} lies beside the scene '{scene.id}'.",
+            expected="Mask and scene show the same ground.",
+            remedy="Pass the mask of this scene, or leave it out to have it made.",
+        )
 
 
 def _date_planes(masks: Any, dates: Sequence[Scene]) -> list[ClassPlane] | None:

@@ -92,6 +92,11 @@ class _Rows:
         """These rows and those below them."""
         return _Rows(*(np.concatenate([getattr(x, f.name) for x in (self, below)], axis=-2) for f in fields(self)))
 
+    def tile(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> _Rows:
+        """A copy of some rows and columns."""
+        place = np.ix_(rows, cols)
+        return _Rows(*(getattr(self, one.name)[..., place[0], place[1]] for one in fields(self)))
+
     @property
     def need(self) -> NDArray[np.bool_]:
         """Where the network has a say."""
@@ -154,31 +159,24 @@ def _with_network(
         if end > known:
             held = held.joined(_prepared(plan, known, end))
         down = rows.pixels(i) - top
-        (image, marks), need = held.given(), held.need
+        need = held.need
         for j, index in enumerate(across):
-            place = np.ix_(down, index)
-            if need[place].any():
-                tile = [part[:, place[0], place[1]][np.newaxis] for part in (image, held.radar, marks)]
-                blender.add(i, j, _run(plan, runner, *tile))
+            if need[np.ix_(down, index)].any():
+                blender.add(i, j, _run(plan, runner, held.tile(down, index)))
             if progress is not None:
                 progress((i * len(across) + j + 1) / (len(spans) * len(across)))
         first, found = blender.release(i)
         yield _merged(plan, first, held.part(first - top, first - top + found.shape[1]), found)
 
 
-def _run(
-    plan: RemovalPlan,
-    runner: Runner,
-    image: NDArray[np.float32],
-    radar: NDArray[np.float32],
-    marks: NDArray[np.float32],
-) -> NDArray[np.float32]:
+def _run(plan: RemovalPlan, runner: Runner, tile: _Rows) -> NDArray[np.float32]:
     """The network's bands and its expected error for one tile, (band + 1, y, x)."""
     card = runner.card
-    full = np.zeros((1, len(card.bands), *image.shape[2:]), np.float32)
-    full[:, plan.places] = image
-    sar = radar if card.sar else None
-    hidden = marks if card.marks else None
+    image, marks = tile.given()
+    full = np.zeros((1, len(card.bands), *image.shape[1:]), np.float32)
+    full[0, plan.places] = image
+    sar = tile.radar[np.newaxis] if card.sar else None
+    hidden = marks[np.newaxis] if card.marks else None
     restored, log_scale = runner.restore(full, sar, hidden)
     told = card.expected_error
     if log_scale is None:
