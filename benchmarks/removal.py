@@ -251,6 +251,7 @@ def main(work: Path, model: Path, folder: Path | None, tests: tuple[str, ...]) -
     places = grounds(work)
     methods = Methods(model, work)
     out = {}
+    click.echo(f"DSen2-CR after {methods.steps} steps")
     for title, make in (("real", real_cases), ("simulated", simulated_cases)):
         if title not in tests:
             continue

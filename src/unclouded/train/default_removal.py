@@ -56,14 +56,14 @@ SOURCES: dict[str, tuple[str, str]] = {
 """Title and licence of every source."""
 
 LIMITS = (
-    "A small network, trained briefly on a processor with about 110 small places: good enough to fill gaps plausibly,"
-    " far from the published networks that learned from a hundred thousand pairs.",
+    "A small network, trained briefly on a processor with about 110 small places; published networks learned from a"
+    " hundred thousand pairs. docs/removal.md says what was measured.",
     "Under thick cloud it knows the surroundings and the radar image only: fields, roads and roofs that neither shows"
     " are not there, and what it draws is smooth. Where an earlier or later date exists, prefer it: --history.",
     "A scene without any clear ground comes out at the level of typical land; its colours are a guess.",
     "Water, snow, desert and burnt ground are rare among the training places.",
     "Only Sentinel-2 was measured. Bands of other sensors take the place of the Sentinel-2 band of the same name.",
-    "The expected error was fitted on three real images; read it as an order, not as a guarantee.",
+    "The expected error was fitted on three real images: on other places it can be several times too small.",
     "Rebuilt pixels are estimates: do not measure with them what only an observation can tell.",
 )
 """Where the model fails, for its card."""
