@@ -17,6 +17,7 @@ from unclouded.models import complexity as cx  # noqa: E402
 from unclouded.models.step_memory import LiveBytes, StepMemory, step_memory, training_steps  # noqa: E402
 from unclouded.nn.kernel_basis import MFFBlock  # noqa: E402
 from unclouded.nn.ss2d import SS2D  # noqa: E402
+from unclouded.train.config_file import read_config  # noqa: E402
 
 _NEEDED = ("transformers", "segmentation_models_pytorch", "torchvision")
 baselines = pytest.mark.skipif(not all(map(find_spec, _NEEDED)), reason="needs the extra 'baselines'")
@@ -196,6 +197,21 @@ def test_parts_make_up_the_papers_batch():
     for step in training_steps().values():
         assert step.batch * step.accumulate == step.paper_batch, step.name
         assert step.model in models.names()
+
+
+PROTOCOLS = {"senseiv2": "senseiv2-segformer-b2", "percentile": "unet-mobilenetv2-percentile"}
+"""Training protocol: its step, where the names differ."""
+
+
+@pytest.mark.parametrize(
+    "name", ["mscloudcam", "senseiv2", "cloudmamba", "percentile", "mmcanet", "mmcanet-l", "mpir1", "mpir2", "mpir4"]
+)
+def test_the_papers_protocols_train_in_parts_that_fit(name):
+    config, step = read_config(name), training_steps()[PROTOCOLS.get(name, name)]
+    assert config.model.name == step.model
+    assert config.patch.size == step.side
+    assert config.batch * config.accumulate == step.paper_batch
+    assert config.batch <= step.batch
 
 
 def test_every_network_and_preset_has_a_step():
