@@ -1,12 +1,13 @@
 """What partial labels are worth: one small seven-class network on four label schemes together, and on one alone.
 
-    python benchmarks/partial_labels.py --data DATA --work FOLDER [--steps 200] [--fold 0] [--json FILE]
+    python benchmarks/partial_labels.py --data DATA --work FOLDER [--steps 300] [--fold 0] [--json FILE]
 
 Four label schemes: L8 Biome patches (clear, thin, thick, shadow; Landsat-8, 7 bands), On Cloud N (cloud or not;
 Sentinel-2 L2A, 4 bands), UKIS (land, water, shadow, cloud; Landsat-7, 6 bands), 95-Cloud (cloud or not; 8-bit RGB).
 Four folds by the place of an image in the alphabet. In every fold one network learns from the L8 Biome patches of the
-other folds, another from all four sets' images of the other folds, the same network for as many steps with the same
-settings; weights of the last step, so that nothing is chosen. Judged is cloud against everything else on the images
+other folds, another from all four sets' images of the other folds: the same network with the same settings, for as many
+more steps as it takes to see as many L8 Biome patches (--equal-steps: for as many steps, of which a smaller share is L8
+Biome). Weights of the last step, so that nothing is chosen. Judged is cloud against everything else on the images
 left out. The interval of the difference draws images with replacement, the same for both networks. Folds that FOLDER
 holds are not done again; --fold does one alone.
 """
@@ -87,7 +88,7 @@ def train(folders: dict[str, Path], names: Sequence[str], output: Path, steps: i
     return TrainedRun(fit(make_config(values)), "last", name=output.name)
 
 
-def judge_fold(samples: dict[str, list[Sample]], fold: int, steps: int) -> Fold:
+def judge_fold(samples: dict[str, list[Sample]], fold: int, steps: int, longer: int) -> Fold:
     """Train both networks on the other folds, and count on this one."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -98,7 +99,7 @@ def judge_fold(samples: dict[str, list[Sample]], fold: int, steps: int) -> Fold:
         usable = [source for source, found in samples.items() if any(one.split != f"fold{fold}" for one in found)]
         runs = [
             train(folders, [FOUR_CLASS], root / "alone", steps),
-            train(folders, usable, root / "together", steps),
+            train(folders, usable, root / "together", longer),
         ]
         out = {}
         for source, found in samples.items():
@@ -141,7 +142,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="keeps what every fold counted")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--equal-steps", action="store_true")
     parser.add_argument("--fold", type=int, choices=range(default_corpus.FOLDS))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -152,11 +154,12 @@ def main() -> None:
             ASIDE[number].add(sample.name)
     arguments.work.mkdir(parents=True, exist_ok=True)
     folds = range(default_corpus.FOLDS) if arguments.fold is None else [arguments.fold]
+    longer = arguments.steps if arguments.equal_steps else round(arguments.steps / SHARE[FOUR_CLASS])
     kept: list[Fold] = []
     for fold in folds:
         file = arguments.work / f"fold{fold}.json"
         if not file.exists():
-            file.write_text(json.dumps(judge_fold(samples, fold, arguments.steps)), encoding="utf-8")
+            file.write_text(json.dumps(judge_fold(samples, fold, arguments.steps, longer)), encoding="utf-8")
         kept.append(json.loads(file.read_text(encoding="utf-8")))
     report = {}
     for source in (*samples, "all"):

@@ -106,6 +106,7 @@ def test_probabilities_are_no_mask(fake: Fake, tmp_path: Path) -> None:
     write_tiff(folder / "s2cloudless.tif", np.full((509, 509), 40, np.uint8))
     with pytest.raises(InputError, match=r"holds the codes \[40\]"):
         dataset.third_party(record, "s2cloudless")
+    (folder / "fmask.tif").unlink()
     with pytest.raises(InputError, match="0 files like fmask"):
         dataset.third_party(record, "fmask")
 

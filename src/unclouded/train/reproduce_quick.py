@@ -18,6 +18,8 @@ from .evaluate import Part, Test, open_test
 
 QUICK_STEPS, QUICK_SIDE, QUICK_IMAGES = 4, 64, 2
 
+_SIMULATED: dict[str, Any] = {"images": 0, "choose": 0, "test": QUICK_IMAGES, "size": QUICK_SIDE}
+
 _SEGFORMER: dict[str, Any] = {
     "depths": [1] * 4, "hidden_sizes": [8, 16, 16, 32], "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 16,
 }  # fmt: skip
@@ -80,7 +82,12 @@ def make_fake(name: str, folder: Path) -> None:
 
 
 def quick_test(part: DataPart, which: Part, task: str) -> Test:
-    """Images of a made-up copy to judge on; other images stand in for parts and tags that the copy does not have."""
+    """Images of a made-up copy to judge on; other images stand in for parts and tags that the copy does not have.
+
+    For a folder of one's own, which may hold anything, simulated Sentinel-2 scenes stand in.
+    """
+    if part.name == "folder":
+        part, which = DataPart(name="simulated", options=_SIMULATED), "test"
     small = DataPart.model_validate({**quick_data(part.model_dump()), "choose_share": 0.0})
     whole = small.model_copy(update={"where": {}})
     reason: InputError | None = None
