@@ -220,11 +220,6 @@ def pixels_without_size(folder: Path) -> Path:
     return path
 
 
-@case(3, "A projected or geographic one is expected")
-def a_reference_system_of_no_place_on_earth(folder: Path) -> Path:
-    return picture(folder, crs='LOCAL_CS["site",UNIT["metre",1]]')
-
-
 # Archives ---------------------------------------------------------------------------------------------------------
 
 
@@ -603,6 +598,15 @@ def test_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not out.exists()
     assert listing(tmp_path / "in") == before, "nothing is left beside the input"
     assert not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.parametrize("crs", ['LOCAL_CS["site",UNIT["metre",1]]', "EPSG:4978"])
+def test_a_reference_system_of_no_place_on_the_ground_counts_as_none(crs: str, tmp_path: Path) -> None:
+    done = run("mask", picture(tmp_path, crs=crs), "-o", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    told = records(done)[0]
+    assert "no georeference" in " ".join(told["warnings"])
+    assert json.loads(Path(told["outputs"]["item"]).read_text())["geometry"] is None
 
 
 def test_links_within_a_folder_neither_hang_nor_hurt(tmp_path: Path) -> None:

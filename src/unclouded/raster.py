@@ -449,7 +449,7 @@ class Header:
     Attributes:
         shape: rows and columns.
         affine: pixels to map coordinates; the identity where the file has none.
-        crs: reference system, or None.
+        crs: reference system, projected or geographic, or None.
         count: number of bands.
         dtypes, nodata, scales, offsets, descriptions, colours: one entry for each band.
         driver: GDAL's name of the format.
@@ -475,7 +475,7 @@ class Header:
         return cls(
             shape=dataset.shape,
             affine=dataset.transform,
-            crs=dataset.crs,
+            crs=_on_earth(dataset.crs),
             count=dataset.count,
             dtypes=dataset.dtypes,
             nodata=dataset.nodatavals,
@@ -506,6 +506,11 @@ def header(path: str) -> Header:
         return Header.of(dataset)
 
 
+def _on_earth(crs: CRS | None) -> CRS | None:
+    """A reference system that says where on Earth pixels lie; GDAL makes local ones up for some files without any."""
+    return crs if crs is not None and (crs.is_projected or crs.is_geographic) else None
+
+
 def _check_grid(path: str, dataset: DatasetReader) -> None:
     area = dataset.transform.determinant
     if not math.isfinite(area) or area == 0:
@@ -513,13 +518,6 @@ def _check_grid(path: str, dataset: DatasetReader) -> None:
             f"The pixels of {path} have an area of {area:g}.",
             expected="Columns and rows lead in two directions, each by the size of a pixel.",
             remedy="Set its position anew: rio edit-info --transform, or gdal_edit -a_ullr.",
-        )
-    crs = dataset.crs
-    if crs is not None and not (crs.is_projected or crs.is_geographic):
-        raise InputError(
-            f"{path} has the reference system {crs.to_wkt()[:80]}...",
-            expected="A projected or geographic one is expected, that says where on Earth pixels lie.",
-            remedy="Assign the right one: gdal_edit -a_srs EPSG:32633.",
         )
 
 
