@@ -30,6 +30,9 @@ from .runner import Runner
 _OVERVIEW = 1536
 """Dates are matched on an overview of about this many pixels along its longer side."""
 
+_STRIP = 512
+"""Rows of the scene that are looked at together for the overview."""
+
 _ALIKE = 1.25
 """Dates whose expected errors differ by less than this factor count as equally good; the nearest then comes first."""
 
@@ -227,7 +230,8 @@ def placed_bands(bands: Sequence[Band], card: ModelCard) -> dict[str, int]:
     """
     if not card.partial_inputs:
         return {band.name: place for place, band in enumerate(fixed_bands(bands, card.bands))}
-    left, chosen = list(bands), {}
+    left = list(bands)
+    chosen: dict[str, int] = {}
     for by_name in (True, False):
         for place, one in enumerate(card.bands):
             pool = [band for band in left if not by_name or band.common_name == one.common_name is not None]
@@ -343,15 +347,23 @@ class _View:
     @classmethod
     def of(cls, plan: RemovalPlan, factor: int) -> _View:
         grid = coarser(plan.grid, factor)
-        image = plan.scene.read(grid, plan.names)
-        return cls(grid, factor, image, _clear(plan, plan.mask, factor))
+        return cls(grid, factor, _overview(plan.scene, plan, grid, factor), _clear(plan, plan.mask, factor))
+
+
+def _overview(scene: Scene, plan: RemovalPlan, grid: GeoBox, factor: int) -> NDArray[np.float32]:
+    """A scene on a coarse grid, read in strips: files without resolution levels are read whole for it."""
+    height, step = int(grid.shape.y), max(1, _STRIP // factor)
+    strips = [
+        scene.read(grid[row : min(row + step, height), :], plan.names) for row in range(0, height, step)
+    ]
+    return np.concatenate(strips, axis=1)
 
 
 def _clear(plan: RemovalPlan, mask: ClassPlane, factor: int) -> NDArray[np.bool_]:
     """Overview pixels all of whose pixels are clear and away from clouds."""
     parts = []
     height, reach = plan.shape[0], plan.options.dilation
-    step = max(1, 1024 // factor) * factor
+    step = max(1, _STRIP // factor) * factor
     for first in range(0, height, step):
         low, high = max(first - reach, 0), min(first + step + reach, height)
         hidden = dilated(mask.rows(plan.grid, low, high) != 0, reach)[first - low : min(first + step, height) - low]
@@ -363,7 +375,7 @@ def _clear(plan: RemovalPlan, mask: ClassPlane, factor: int) -> NDArray[np.bool_
 
 def _date(plan: RemovalPlan, view: _View, scene: Scene, mask: ClassPlane) -> Date:
     _check_date(plan, scene)
-    image = scene.read(view.grid, plan.names)
+    image = _overview(scene, plan, view.grid, view.factor)
     matching = match(view.image, image, view.clear & _clear(plan, mask, view.factor), view.factor)
     return Date(
         scene,
