@@ -214,13 +214,17 @@ def test_the_papers_protocols_train_in_parts_that_fit(name):
     assert config.batch <= step.batch
 
 
-def test_every_network_and_preset_has_a_step():
+def test_every_preset_of_the_five_systems_has_a_step():
     from unclouded.models.cloudmamba import PRESETS
+    from unclouded.models.senseiv2 import PRESETS as ENCODERS
 
     steps = training_steps().values()
-    generic = {"smp", "sensei"}  # others by another name
-    assert {step.model for step in steps} >= set(models.names()) - generic
+    systems = ("mscloudcam", "cloudmamba", "unet-mobilenetv2", "mmcanet", "mpir", "sensei")
+    generic = {"sensei"}  # any of the others by another name
+    assert {step.model for step in steps} >= {name for name in models.names() if name.startswith(systems)} - generic
     assert {step.options.get("preset", "paper") for step in steps if step.model == "cloudmamba"} == set(PRESETS)
+    encoders = {step.options.get("front", "medium") for step in steps if step.model == "senseiv2-segformer-b2"}
+    assert encoders == set(ENCODERS)
 
 
 QUICK_STEPS = ("mscloudcam", "senseiv2-segformer-b0")
