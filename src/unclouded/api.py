@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from .scene import Scene
 
 if TYPE_CHECKING:
     import os
+
+    import xarray
 
     from .sensors import BandLike
 
@@ -49,6 +51,7 @@ class Prediction:
     uncertainty: NDArray[np.float32]
 
 
+@overload
 def mask(
     source: str | os.PathLike[str] | Scene,
     options: Options | None = None,
@@ -62,11 +65,33 @@ def mask(
     level: str | None = None,
     progress: Progress | None = None,
     **changes: Any,
-) -> Result:
+) -> Result: ...
+
+
+@overload
+def mask(source: xarray.DataArray | xarray.Dataset, options: Options | None = None, **settings: Any) -> Any: ...
+
+
+def mask(
+    source: Any,
+    options: Options | None = None,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    sensor: str | None = None,
+    bands: Sequence[str] | Mapping[str, int] | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    nodata: float | None = None,
+    level: str | None = None,
+    progress: Progress | None = None,
+    **changes: Any,
+) -> Any:
     """Find clouds and their shadows in a scene.
 
     Args:
-        source: path of a product or image, or a Scene from :func:`open_scene`.
+        source: path of a product or image, a Scene from :func:`open_scene`, a STAC item, or an xarray object with
+            named bands. One that Dask computes gives a result that Dask computes, for one date or many, unless
+            ``output`` is given: see :mod:`unclouded.lazy`.
         options: settings; None means the defaults.
         output: folder for the results. They are then written while they are made, and nothing is held in memory
             whole. None keeps them in memory, about 9 bytes per pixel.
@@ -76,7 +101,8 @@ def mask(
         **changes: single settings by their name in :class:`Options`, e.g. ``tile=512``.
 
     Returns:
-        Classes, uncertainty and probabilities, with what is needed to judge and to save them.
+        A :class:`Result`: classes, uncertainty and probabilities, with what is needed to judge and to save them. For
+        Dask arrays an ``xarray.Dataset`` of the same, not computed yet; ``probability=True`` adds the probabilities.
 
     Raises:
         InputError: the source or an option cannot be used.
@@ -94,6 +120,10 @@ def mask(
     reading = {
         "sensor": sensor, "bands": bands, "scale": scale, "offset": offset, "nodata": nodata, "level": level,
     }  # fmt: skip
+    if output is None and is_lazy(source):
+        from .lazy import lazy_mask
+
+        return lazy_mask(source, options, reading)
     scene = _scene(source, reading)
     runner = load_runner(options.model, options.threads)
     plan = make_plan(
@@ -217,6 +247,18 @@ def _model_rows(
     check_memory(plan, options.tile)
     scaled = None if progress is None else lambda share: progress(_NETWORK_SHARE * share)
     return model_rows(plan, runner, tile=options.tile, halo=options.halo, progress=scaled, tally=tally)
+
+
+def is_lazy(source: Any) -> bool:
+    """Whether a source is an xarray object that Dask computes.
+
+    >>> is_lazy("scene.tif")
+    False
+    """
+    if type(source).__module__.split(".")[0] != "xarray" or not hasattr(source, "dims"):
+        return False
+    planes = source.data_vars.values() if hasattr(source, "data_vars") else [source]
+    return any(plane.chunks is not None for plane in planes)
 
 
 def _tell(progress: Progress | None) -> None:

@@ -7,12 +7,15 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .batch_inputs import title
 from .errors import OutputError, UncloudedError
 from .options import Options
-from .write.lock import claim
+from .write.lock import claim, is_claimed
+
+if TYPE_CHECKING:
+    from .scene import Scene
 
 READING = ("sensor", "bands", "scale", "offset", "nodata", "level")
 """Names of the arguments that say how to read a source, see :func:`unclouded.open_scene`."""
@@ -102,7 +105,7 @@ def do_task(task: Task, progress: Callable[[float], None] | None = None) -> Outc
         The outcome; errors are part of it, nothing is raised.
     """
     from .readers import open_scene
-    from .write.resume import output_paths
+    from .write.resume import output_paths, plan_outputs
 
     begin = time.monotonic()
     name, stage = title(task.source), "open"
@@ -112,15 +115,24 @@ def do_task(task: Task, progress: Callable[[float], None] | None = None) -> Outc
         out = replace(out, id=scene.id)
         folder = Path(task.output)
         stage = "write"
+        options, again = task.options, False
         if task.claims is not None:
-            claim(Path(task.claims), scene.id, task.number, name)
+            claims = Path(task.claims)
+            again = is_claimed(claims, scene.id)
+            if not again:  # before the name is claimed: what is there was not made by this run
+                plan_outputs(folder, scene.id, "", options)
+            claim(claims, scene.id, task.number, name)
+            if again and not options.overwrite:  # a worker died over it, and what it left is in the way
+                options = options.but(resume=True)
         paths = output_paths(folder, scene.id, task.options)
         if task.dry_run:
             planned = {product: str(path) for product, path in paths.items()}
             out = replace(out, status="planned", outputs=planned, warnings=scene.warnings)
         else:
             stage = "mask"
-            out = _masked(task, scene, paths["item"], out, progress)
+            out = _masked(scene, folder, options, paths["item"], out, progress)
+            if again and not task.options.resume:  # what was kept was made by this run
+                out = replace(out, status="done")
     except UncloudedError as err:
         stage = "write" if isinstance(err, OutputError) else stage
         trace = traceback.format_exc()
@@ -137,12 +149,12 @@ def do_task(task: Task, progress: Callable[[float], None] | None = None) -> Outc
 
 
 def _masked(
-    task: Task, scene: Any, item: Path, out: Outcome, progress: Callable[[float], None] | None
+    scene: Scene, folder: Path, options: Options, item: Path, out: Outcome, progress: Callable[[float], None] | None
 ) -> Outcome:
     from .api import mask
 
     before = _written(item)
-    result = mask(scene, task.options, output=task.output, progress=progress)
+    result = mask(scene, options, output=folder, progress=progress)
     return replace(
         out,
         status="kept" if before is not None and _written(item) == before else "done",

@@ -98,14 +98,16 @@ def bilinear(
     *,
     output: tuple[int, int] | None = None,
     input_first: int = 0,
+    output_cols: tuple[int, int] | None = None,
+    input_left: int = 0,
 ) -> NDArray[np.float32]:
     """Bilinear interpolation between pixel centres; beyond the outermost centres the edge is repeated.
 
     Args:
-        image: (..., y, x) float32; the input rows from ``input_first`` on, all columns.
+        image: (..., y, x) float32; the input rows from ``input_first`` on, and columns from ``input_left`` on.
         rows, cols: where the output's centres lie.
-        output: range of output rows wanted; None means all.
-        input_first: number of the first input row that ``image`` holds.
+        output, output_cols: range of output rows and columns wanted; None means all.
+        input_first, input_left: number of the first input row and column that ``image`` holds.
 
     Returns:
         (..., y, x) float32. An output pixel is NaN when an input pixel that it is made of is NaN.
@@ -117,10 +119,11 @@ def bilinear(
     array([[0., 1., 3., 4.]], dtype=float32)
     """
     first, last = (0, rows.count) if output is None else output
-    low, high = _check(image, rows, cols, first, last, input_first)
+    left, right = (0, cols.count) if output_cols is None else output_cols
+    low, high = _check(image, rows, cols, (first, last), (left, right), input_first, input_left)
     image = image[..., low - input_first : high - input_first, :]
     # Columns first: they are stretched while there are still few rows.
-    wide = _along(image, cols, 0, cols.count, 0, axis=-1)
+    wide = _along(image, cols, left, right, input_left, axis=-1)
     return _along(wide, rows, first, last, low, axis=-2)
 
 
@@ -131,6 +134,8 @@ def nearest(
     *,
     output: tuple[int, int] | None = None,
     input_first: int = 0,
+    output_cols: tuple[int, int] | None = None,
+    input_left: int = 0,
 ) -> NDArray[Any]:
     """The input pixel that each output centre lies in; for masks and classes. Arguments as :func:`bilinear`.
 
@@ -139,9 +144,10 @@ def nearest(
            [7, 7, 9, 9]], dtype=uint8)
     """
     first, last = (0, rows.count) if output is None else output
-    _check(image, rows, cols, first, last, input_first)
+    left, right = (0, cols.count) if output_cols is None else output_cols
+    _check(image, rows, cols, (first, last), (left, right), input_first, input_left)
     y = np.floor(rows.positions(first, last) + 0.5 + _SNAP).astype(np.intp).clip(0, rows.size - 1) - input_first
-    x = np.floor(cols.positions() + 0.5 + _SNAP).astype(np.intp).clip(0, cols.size - 1)
+    x = np.floor(cols.positions(left, right) + 0.5 + _SNAP).astype(np.intp).clip(0, cols.size - 1) - input_left
     return image[..., y, :][..., x]
 
 
@@ -181,17 +187,28 @@ def _phase(image: NDArray[Any], first: int, step: int, axis: int) -> NDArray[Any
     return image[..., first::step] if axis == -1 else image[..., first::step, :]
 
 
-def _check(image: NDArray[Any], rows: Line, cols: Line, first: int, last: int, input_first: int) -> tuple[int, int]:
-    low, high = rows.needed(first, last)
-    held = (input_first, input_first + image.shape[-2])
-    if image.shape[-1] != cols.size or low < held[0] or high > held[1] or not 0 <= first <= last <= rows.count:
-        raise InputError(
-            f"Input rows {held[0]} to {held[1]} of {image.shape[-1]} columns are given for output rows {first} to"
-            f" {last}.",
-            expected=f"Rows {low} to {high} of {cols.size} columns are needed, for output rows within 0 to"
-            f" {rows.count}.",
-            remedy="Ask Line.needed for the rows.",
-        )
+def _check(
+    image: NDArray[Any],
+    rows: Line,
+    cols: Line,
+    output_rows: tuple[int, int],
+    output_cols: tuple[int, int],
+    input_first: int,
+    input_left: int,
+) -> tuple[int, int]:
+    """Compare what is held with what is needed along both axes; the rows that are needed."""
+    for what, line, (first, last), start, size in (
+        ("columns", cols, output_cols, input_left, image.shape[-1]),
+        ("rows", rows, output_rows, input_first, image.shape[-2]),
+    ):
+        low, high = line.needed(first, last)
+        if low < start or high > start + size or start + size > line.size or not 0 <= first <= last <= line.count:
+            raise InputError(
+                f"Input {what} {start} to {start + size} are given for output {what} {first} to {last}.",
+                expected=f"Input {what} {low} to {high} of {line.size} are needed, for output {what} within 0 to"
+                f" {line.count}.",
+                remedy="Ask Line.needed for them.",
+            )
     return low, high
 
 

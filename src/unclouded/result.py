@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 _ROWS = 256
 """Rows that are read from files at a time."""
 
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "classes": {
+        "long_name": "clouds and shadows",
+        "nodata": NO_DATA,
+        "_FillValue": NO_DATA,
+        "flag_values": [one.value for one in CLASSES],
+        "flag_meanings": " ".join(one.name for one in CLASSES),
+    },
+    "uncertainty": {"long_name": "entropy of the class probabilities / log(4)", "units": "1"},
+    "probability": {"long_name": "class probability", "units": "1"},
+}
+"""Attributes of the arrays of a result."""
+
 
 @dataclass(frozen=True)
 class PercentStrip:
@@ -316,13 +329,7 @@ class Result:
             self._planes.classes(),
             self.geobox,
             name="classes",
-            attrs={
-                "long_name": "clouds and shadows",
-                "nodata": NO_DATA,
-                "_FillValue": NO_DATA,
-                "flag_values": [one.value for one in CLASSES],
-                "flag_meanings": " ".join(one.name for one in CLASSES),
-            },
+            attrs=ATTRIBUTES["classes"],
         )
 
     @cached_property
@@ -332,7 +339,7 @@ class Result:
             self._planes.uncertainty(),
             self.geobox,
             name="uncertainty",
-            attrs={"long_name": "entropy of the class probabilities / log(4)", "units": "1"},
+            attrs=ATTRIBUTES["uncertainty"],
         )
 
     @cached_property
@@ -346,7 +353,7 @@ class Result:
             self._planes.probability(),
             self.geobox,
             name="probability",
-            attrs={"long_name": "class probability", "units": "1"},
+            attrs=ATTRIBUTES["probability"],
             first_axis=("class", [one.name for one in CLASSES]),
         )
 

@@ -84,9 +84,12 @@ class Plan:
             return Normaliser.of_scene(scaling.mode, self._overview())
         return scaling.normaliser()
 
+    def overview_step(self) -> int:
+        """Pixels of the model grid along one of the overview that statistics are taken from."""
+        return -(-int(max(self.model_grid.shape)) // _OVERVIEW)
+
     def _overview(self) -> NDArray[np.float32]:
-        step = -(-max(self.model_grid.shape) // _OVERVIEW)
-        return self.scene.read(coarser(self.model_grid, step), [band.name for band in self.bands])
+        return self.scene.read(coarser(self.model_grid, self.overview_step()), [band.name for band in self.bands])
 
 
 def make_plan(

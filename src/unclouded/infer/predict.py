@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from ..classes import CLASSES, NO_DATA
 from ..normalise import Normaliser
 from ..resample import Line, bilinear, block_mean, nearest
 from ..saturation import Tally
+from ..scene import Scene
 from .calibrate import decide, fold, probabilities
 from .plan import Plan
 from .runner import Runner
@@ -161,6 +163,67 @@ def finish(
             done = upto
 
 
+@dataclass(frozen=True)
+class Finisher:
+    """What :func:`finish` does, for any window of the output; the same values to the last bit.
+
+    Args:
+        model_shape, output_shape, zoom, cloud_from: see :func:`finish`.
+    """
+
+    model_shape: tuple[int, int]
+    output_shape: tuple[int, int]
+    zoom: float
+    cloud_from: float | None = None
+
+    @property
+    def _block(self) -> int:
+        return max(1, round(1.0 / self.zoom))
+
+    def _lines(self) -> tuple[Line, Line]:
+        block = self._block
+        sizes = zip(self.model_shape, self.output_shape, strict=True)
+        rows, cols = (Line.zoom(-(-size // block), self.zoom * block, count) for size, count in sizes)
+        return rows, cols
+
+    def needed(self, rows: tuple[int, int], cols: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Ranges of rows and columns of the model grid that a window of the output is made of."""
+        first, second = (
+            (low * self._block, min(high * self._block, size))
+            for (low, high), size in zip(
+                (line.needed(*part) for line, part in zip(self._lines(), (rows, cols), strict=True)),
+                self.model_shape,
+                strict=True,
+            )
+        )
+        return first, second
+
+    def window(
+        self,
+        scores: NDArray[np.float32],
+        missing: NDArray[np.bool_],
+        rows: tuple[int, int],
+        cols: tuple[int, int],
+        probability: bool,
+    ) -> Strip:
+        """A window of the result.
+
+        Args:
+            scores, missing: the part of the model grid that :meth:`needed` names.
+            rows, cols: the window of the output.
+            probability: whether probabilities are wanted.
+        """
+        (top, _), (left, _) = self.needed(rows, cols)
+        if self._block > 1:
+            scores, missing = _mean_scores(scores, missing, self._block)
+        lines = self._lines()
+        place = {
+            "output": rows, "input_first": top // self._block, "output_cols": cols, "input_left": left // self._block
+        }  # fmt: skip
+        gone = nearest(missing, *lines, **place) if missing.any() else None
+        return _strip(rows[0], bilinear(scores, *lines, **place), gone, probability, self.cloud_from)
+
+
 def percent(values: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Shares as whole percent, 255 where missing.
 
@@ -215,14 +278,20 @@ def _averaged(parts: Iterable[ModelRows], height: int, block: int) -> Iterator[M
         if upto == done:
             continue
         taken = slice(done * block - held.first, upto * block - held.first)
-        missing = held.missing[taken]
-        share = probabilities(held.scores[:, taken])
-        share[:, missing] = np.nan  # NaN spreads over its block
-        share = block_mean(share, block)
-        gone = np.isnan(share[0])
-        share[:, gone] = 1.0
-        yield ModelRows(done, np.log(np.maximum(share, np.float32(1e-30))), gone)
+        yield ModelRows(done, *_mean_scores(held.scores[:, taken], held.missing[taken], block))
         done = upto
+
+
+def _mean_scores(
+    scores: NDArray[np.float32], missing: NDArray[np.bool_], block: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Scores of the mean probabilities of blocks of pixels, and the blocks with a missing pixel."""
+    share = probabilities(scores)
+    share[:, missing] = np.nan  # NaN spreads over its block
+    share = block_mean(share, block)
+    gone = np.isnan(share[0])
+    share[:, gone] = 1.0
+    return np.log(np.maximum(share, np.float32(1e-30))), gone
 
 
 def _from(part: ModelRows, row: int) -> ModelRows:
@@ -337,7 +406,14 @@ def _read(
     if first == end:
         empty = np.empty((len(names), 0, grid.shape.x), np.float32)
         return _Block(first, empty, np.empty((0, grid.shape.x), bool))
-    image = plan.scene.read(grid[first:end, :], names)
+    return _Block(first, *read_input(plan.scene, grid[first:end, :], names, normaliser, tally))
+
+
+def read_input(
+    scene: Scene, grid: GeoBox, names: list[str], normaliser: Normaliser | None, tally: Tally | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What the network is given of a window: bands (b, y, x), 0 where missing, and where a band is missing (y, x)."""
+    image = scene.read(grid, names)
     if tally is not None:
         tally.add(names, image)
     if normaliser is not None:
@@ -348,4 +424,4 @@ def _read(
         if gone.any():
             plane[gone] = 0.0
             missing |= gone
-    return _Block(first, image, missing)
+    return image, missing

@@ -182,12 +182,9 @@ def claim(claims: Path, scene_id: str, number: int, source: str) -> None:
     Raises:
         OutputError: another input has the name, or the folder cannot be written to.
     """
-    name = scene_id.encode("utf-8", "surrogateescape").hex()
-    target = claims / (name if len(name) < 200 else f"{name[:150]}-{_digest(name)}")
-    text = json.dumps([number, source])
     try:
         claims.mkdir(parents=True, exist_ok=True)
-        found = _put_once(target, text)
+        found = _put_once(_claim_file(claims, scene_id), json.dumps([number, source]))
     except OSError as err:
         raise cannot_write(claims.parent, err) from err
     if found is not None and found[0] != number:
@@ -196,6 +193,16 @@ def claim(claims: Path, scene_id: str, number: int, source: str) -> None:
             expected="Output files are called after the scene, so names have to differ within one folder.",
             remedy="Write the two to different folders.",
         )
+
+
+def is_claimed(claims: Path, scene_id: str) -> bool:
+    """Whether some input of the run has reserved a name."""
+    return _claim_file(claims, scene_id).exists()
+
+
+def _claim_file(claims: Path, scene_id: str) -> Path:
+    name = scene_id.encode("utf-8", "surrogateescape").hex()
+    return claims / (name if len(name) < 200 else f"{name[:150]}-{_digest(name)}")
 
 
 def _put_once(target: Path, text: str) -> list[Any] | None:

@@ -1,0 +1,122 @@
+"""Batches and lazy masks on a Dask cluster of two worker processes on this machine."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import unclouded
+from unclouded.batch import run
+from unclouded.batch_task import Task
+from unclouded.errors import InputError
+from unclouded.options import Options
+
+from .fakes_batch import contents, write_scenes
+from .fakes_command import records
+from .fakes_command import run as run_here
+from .test_lazy import image, same
+
+dask = pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, resources={"GPU": 1}
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def client(cluster: Any) -> Iterator[Any]:
+    with distributed.Client(cluster, set_as_default=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_scenes(tmp_path_factory.mktemp("in"), 20)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(scenes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("reference")
+    assert run(scenes, out, level="toa").done == 20
+    return contents(out)
+
+
+def loaded() -> tuple[int, int]:
+    from unclouded.infer.runner import _load
+
+    return os.getpid(), _load.cache_info().misses
+
+
+def test_a_cluster_gives_what_one_process_gives(
+    client: Any, scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    summary = run(scenes, tmp_path, client=client, level="toa")
+    assert summary.tally == {"done": 20}
+    assert contents(tmp_path) == undisturbed
+    # Each worker process has loaded the model once, whatever number of scenes it did.
+    assert {misses for _, misses in client.run(loaded).values()} <= {0, 1}
+    assert run(scenes, tmp_path, client=client, level="toa", resume=True).tally == {"kept": 20}
+
+
+def test_a_task_carries_no_weights() -> None:
+    assert len(pickle.dumps(Task(0, "scene.tif", "out", Options()))) < 1000
+
+
+def test_a_killed_worker_loses_nothing(
+    client: Any, scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill(outcome: Any) -> None:
+        if not killed:
+            killed.append(next(iter(client.run(loaded).values()))[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    summary = run(scenes, tmp_path, client=client, level="toa", on_outcome=kill)
+    assert killed
+    assert summary.tally == {"done": 20}
+    assert contents(tmp_path) == undisturbed
+
+
+def test_failures_and_resources(client: Any, scenes: list[Path], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(b"II*")
+    summary = run([scenes[0], bad], tmp_path / "out", client=client, resources={"GPU": 1}, level="toa")
+    assert [one.status for one in summary.outcomes] == ["done", "failed"]
+    assert summary.failures[0].stage == "open"
+
+
+def test_the_command_line_takes_an_address(cluster: Any, scenes: list[Path], tmp_path: Path) -> None:
+    done = run_here(
+        "mask", *scenes[:2], "-o", tmp_path, "--level", "toa", "--dask", cluster.scheduler_address, "--json"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [one["status"] for one in records(done)[:-1]] == ["done", "done"]
+
+
+def test_no_scheduler_there(scenes: list[Path], tmp_path: Path) -> None:
+    quick = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
+    with quick, pytest.raises(InputError, match="no Dask scheduler"):
+        run(scenes, tmp_path / "out", client="tcp://127.0.0.1:9", level="toa")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_lazy_mask_on_the_cluster(client: Any) -> None:
+    array = image(200, 230)
+    settings: dict[str, Any] = {"level": "toa", "tile": 128, "halo": 32}
+    lazy = unclouded.mask(array.chunk({"y": 90, "x": 90}), **settings, probability=True)
+    found = client.compute(lazy).result()
+    same(found, unclouded.mask(array, threads=1, **settings))
+    assert np.isfinite(found.uncertainty.values).any()

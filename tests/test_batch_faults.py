@@ -1,0 +1,124 @@
+"""Runs that are killed at random moments and resumed: nothing half-written, nothing lost, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unclouded.batch import run
+
+from .fakes_batch import contents, write_scenes
+
+SCENES = 20
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_scenes(tmp_path_factory.mktemp("in"), SCENES)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(scenes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("reference")
+    assert run(scenes, out, level="toa").done == SCENES
+    return contents(out)
+
+
+def start(scenes: list[Path], out: Path, jobs: int) -> subprocess.Popen[bytes]:
+    words = ["mask", *map(str, scenes), "-o", str(out), "--level", "toa", "--resume", "--jobs", str(jobs)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "unclouded", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def finished(out: Path) -> int:
+    return len(list(out.glob("*.json")))
+
+
+def kill_at_random(process: subprocess.Popen[bytes], out: Path, chance: random.Random, workers: bool) -> bool:
+    """Kill a run, or a worker of it, at a random moment of its remaining work; False if it ended before."""
+    goal = chance.randrange(finished(out), SCENES)
+    # Moments within the work on one scene, and now and then while the program starts.
+    pause = chance.uniform(0, 0.2) if chance.random() < 0.85 else 0.0
+    begin, early = time.monotonic(), chance.uniform(0, 4) if chance.random() < 0.15 else 600.0
+    while process.poll() is None and finished(out) <= goal and time.monotonic() - begin < early:
+        time.sleep(0.002)
+    time.sleep(pause)
+    if process.poll() is not None:
+        return False
+    victim = process.pid
+    if workers and (found := children(process.pid)):
+        victim = chance.choice(found)
+    with suppress(ProcessLookupError):
+        os.kill(victim, signal.SIGKILL)
+    return True
+
+
+def children(pid: int) -> list[int]:
+    """Worker processes of a run; not the helper of multiprocessing that tracks shared memory."""
+    out = []
+    with suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                out.append(int(child))
+    return out
+
+
+def disturbed(scenes: list[Path], out: Path, kills: int, jobs: int, seed: int) -> int:
+    """Kill a batch some times, resume it each time, and let the last run end; the number of kills."""
+    chance = random.Random(seed)
+    done = 0
+    for _ in range(kills):
+        process = start(scenes, out, jobs)
+        try:
+            done += kill_at_random(process, out, chance, workers=False)
+        finally:
+            process.kill()
+            process.wait()
+    deadline = time.monotonic() + 300
+    while start(scenes, out, jobs).wait() == 1:  # a worker of the killed run may need a moment to notice
+        assert time.monotonic() < deadline
+    return done
+
+
+def check(out: Path, undisturbed: dict[str, Any]) -> None:
+    found = contents(out)
+    assert found.keys() == undisturbed.keys()
+    assert found == undisturbed
+
+
+def test_a_batch_killed_three_times(scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    assert disturbed(scenes, tmp_path, 3, jobs=1, seed=1) >= 1
+    check(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_batch_killed_two_hundred_times(scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    kills = number = 0
+    while kills < 200:
+        out = tmp_path / f"out{number}"
+        kills += disturbed(scenes, out, 4, jobs=1 + number % 2, seed=number)
+        check(out, undisturbed)
+        number += 1
+
+
+@pytest.mark.slow
+def test_workers_killed_at_random(scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    chance = random.Random(7)
+    for number in range(20):
+        out = tmp_path / f"out{number}"
+        process = start(scenes, out, 2)
+        for _ in range(2):
+            kill_at_random(process, out, chance, workers=True)
+        if process.wait() != 0:  # both hit the same scene, which has failed then
+            assert start(scenes, out, 2).wait() == 0
+        check(out, undisturbed)
