@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,9 +56,12 @@ def command(ctx: click.Context, data: str, output: Path | None, pictures: int, *
 
     Example: unclouded eval cloudsen12=/data/cloudsen12 --run runs/first --mask s2cloudless --by difficulty -o report
     """
+    from rasterio.errors import NotGeoreferencedWarning
+
     from ..train.evaluate_report import write_report
     from ..train.run import load_run
 
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # patches of data sets have no place on Earth
     talk = ctx.find_object(Talk) or Talk()
     if pictures and output is None:
         raise click.UsageError("--pictures needs --output.", ctx)

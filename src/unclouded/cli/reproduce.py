@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import click
@@ -45,8 +46,11 @@ def command(
         return
     if name is None:
         raise click.UsageError("Name a table, or pass --list.", ctx)
+    from rasterio.errors import NotGeoreferencedWarning
+
     from ..train.reproduce import Places, reproduce
 
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)  # patches of data sets have no place on Earth
     plain = [Path(value).expanduser() for value in data if "=" not in value]
     if len(plain) > 1:
         raise click.BadParameter("Give one folder without a name.", ctx, param_hint="--data")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 import functools
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any, Literal, Self
 
 import yaml
@@ -215,8 +214,7 @@ def read_experiment(name: str) -> Experiment:
             remedy=f"Did you mean {' or '.join(near)}?" if near else "See 'unclouded reproduce --list'.",
         )
     paper, _, table = name.partition("/")
-    folder = files(__name__) / paper
-    return make_experiment(_load(folder / f"{table}.yaml"), _load(folder / RUNS), name)
+    return make_experiment(_load(paper, f"{table}.yaml"), _load(paper, RUNS), name)
 
 
 def make_experiment(values: Any, runs: Any, name: str) -> Experiment:
@@ -239,5 +237,5 @@ def make_experiment(values: Any, runs: Any, name: str) -> Experiment:
 
 
 @functools.cache
-def _load(file: Traversable) -> Any:
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
+def _load(paper: str, file: str) -> Any:
+    return yaml.safe_load((files(__name__) / paper / file).read_text(encoding="utf-8"))
