@@ -83,7 +83,8 @@ def landsat(folder: Path) -> Path:
     lines += ['SPACECRAFT_ID = "LANDSAT_8"', 'SENSOR_ID = "OLI_TIRS"', "DATE_ACQUIRED = 2016-01-21"]
     (product / f"{LANDSAT}_MTL.txt").write_text("\n".join(["GROUP = PRODUCT_CONTENTS", *lines, "END_GROUP = X", "END"]))
     for band in (2, 3, 4, 5):
-        make_tif(product / f"{LANDSAT}_SR_B{band}.TIF", counts(1, 96), pixel_m=30.0, compress="deflate")
+        data = counts(1) + np.uint16(8000)
+        make_tif(product / f"{LANDSAT}_SR_B{band}.TIF", data, pixel_m=30.0, compress="deflate")
     return product
 
 
@@ -607,6 +608,13 @@ def test_a_reference_system_of_no_place_on_the_ground_counts_as_none(crs: str, t
     told = records(done)[0]
     assert "no georeference" in " ".join(told["warnings"])
     assert json.loads(Path(told["outputs"]["item"]).read_text())["geometry"] is None
+
+
+def test_reading_a_compressed_archive_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    archive = tarred(landsat(tmp_path), "w:gz")
+    scene = unclouded.open_scene(archive)
+    assert np.isfinite(scene.read(scene.geobox)).all()
+    assert list(tmp_path.iterdir()) == [archive]
 
 
 def test_links_within_a_folder_neither_hang_nor_hurt(tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def environment(path: str = "") -> rasterio.Env:
         options |= {name: value for name, value in _REMOTE.items() if name not in os.environ}
     if rasterio.env.hasenv():
         options.update(rasterio.env.getenv())
+    # GDAL would write the size of what a .gz holds into a file beside it.
+    options["CPL_VSIL_GZIP_WRITE_PROPERTIES"] = "NO"
     return rasterio.Env(**{**options, "GDAL_NUM_THREADS": "1"})
 
 
