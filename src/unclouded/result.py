@@ -394,6 +394,29 @@ class Result:
             self._run, self.outputs, self._item = run, outputs, item
         return self.item
 
+    def plot(self, what: str = "classes", ax: Any = None) -> Any:
+        """Draw it with matplotlib, see :func:`unclouded.display.plot`.
+
+        Args:
+            what: ``classes`` or ``uncertainty``.
+            ax: matplotlib axes to draw on; None makes new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: ``what`` is something else.
+            MissingDependencyError: matplotlib is not installed.
+        """
+        from .display import plot
+
+        return plot(self, what, ax)
+
+    def _repr_html_(self) -> str:
+        from .display import result_html
+
+        return result_html(self)
+
     def __repr__(self) -> str:
         cover = self.cloud_percent
         where = f"in {self.outputs['item'].parent}" if self.outputs else "in memory"

@@ -19,7 +19,8 @@ import click
 
 from .. import __version__
 from ..errors import UncloudedError
-from ._talk import Talk, report, report_unexpected
+from ._talk import Talk, report_unexpected
+from ._talk import report as report_error  # the command `report` takes its own name in this package
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -114,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         err.show()
         code = err.exit_code
     except UncloudedError as err:
-        report(err, talk)
+        report_error(err, talk)
         code = err.exit_code
     except BrokenPipeError:  # the reader of stdout has gone, as `| head` does
         _forget_stdout()
