@@ -243,7 +243,8 @@ def _on_dask(
         return new
 
     try:
-        completed = as_completed(submit(max(16, 4 * sum(client.nthreads().values()))), raise_errors=False)
+        first = submit(max(16, 4 * sum(client.nthreads().values())))
+        completed = as_completed(first, loop=client.loop, raise_errors=False)  # there may be no default client
         for future in completed:
             task = pending.pop(future)
             for new in submit(1):

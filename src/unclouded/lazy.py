@@ -11,10 +11,11 @@ and the plan; each process loads the weights when its first tile comes.
 from __future__ import annotations
 
 import threading
+import uuid
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,6 +193,7 @@ def _dataset(plan: Plan, planes: Mapping[str, Any], options: Options, source: An
     import dask
     import dask.array
     import xarray
+    from dask.highlevelgraph import HighLevelGraph
 
     data = _stacked(source, [planes[band.name] for band in plan.bands])
     factor = max(1, round(plan.model_grid.affine.a / plan.scene.geobox.affine.a))
@@ -205,21 +207,22 @@ def _dataset(plan: Plan, planes: Mapping[str, Any], options: Options, source: An
             window = data[:, *job.native(*(_shown(one, n) for one, n in ((rows, i), (cols, j))))]
             tiles[i, j] = dask.delayed(_tile, pure=False)(shared, told, i, j, window)
     finisher = job.finisher()
-    blocks = []
-    for down in _cuts(rows, plan.zoom, finisher.output_shape[0]):
-        line = []
-        for across in _cuts(cols, plan.zoom, finisher.output_shape[1]):
-            needed = finisher.needed(down, across)
-            touched = [tiles[i, j] for i in _reaching(rows, needed[0]) for j in _reaching(cols, needed[1])]
-            line.append((down, across, dask.delayed(_block, pure=False)(shared, down, across, touched)))
-        blocks.append(line)
+    downs, acrosses = (
+        _cuts(tiles_of, plan.zoom, size) for tiles_of, size in zip((rows, cols), finisher.output_shape, strict=True)
+    )
+    strips = {}
+    for (a, down), (b, across) in product(enumerate(downs), enumerate(acrosses)):
+        needed = finisher.needed(down, across)
+        touched = [tiles[place] for place in product(_reaching(rows, needed[0]), _reaching(cols, needed[1]))]
+        strips[a, b] = dask.delayed(_block, pure=False)(shared, down, across, touched)
+    chunks = tuple(tuple(last - first for first, last in spans) for spans in (downs, acrosses))
 
     def assembled(field: str, dtype: Any, before: tuple[int, ...] = ()) -> Any:
-        def part(down: _Span, across: _Span, strip: Any) -> Any:
-            shape = (*before, down[1] - down[0], across[1] - across[0])
-            return dask.array.from_delayed(dask.delayed(getattr, pure=False)(strip, field), shape, dtype)
-
-        return dask.array.block([[part(*one) for one in line] for line in blocks])
+        name = f"unclouded-{field}-{uuid.uuid4().hex}"
+        first = (0,) * len(before)
+        layer: dict[Any, Any] = {(name, *first, *place): (getattr, strip.key, field) for place, strip in strips.items()}
+        graph = HighLevelGraph.from_collections(name, layer, dependencies=list(strips.values()))
+        return dask.array.Array(graph, name, (*((size,) for size in before), *chunks), dtype)
 
     grid = plan.output_grid
     arrays = {

@@ -216,12 +216,12 @@ class Finisher:
         (top, _), (left, _) = self.needed(rows, cols)
         if self._block > 1:
             scores, missing = _mean_scores(scores, missing, self._block)
-        lines = self._lines()
-        place = {
-            "output": rows, "input_first": top // self._block, "output_cols": cols, "input_left": left // self._block
-        }  # fmt: skip
-        gone = nearest(missing, *lines, **place) if missing.any() else None
-        return _strip(rows[0], bilinear(scores, *lines, **place), gone, probability, self.cloud_from)
+        lines, first, start = self._lines(), top // self._block, left // self._block
+        fine = bilinear(scores, *lines, output=rows, input_first=first, output_cols=cols, input_left=start)
+        gone = None
+        if missing.any():
+            gone = nearest(missing, *lines, output=rows, input_first=first, output_cols=cols, input_left=start)
+        return _strip(rows[0], fine, gone, probability, self.cloud_from)
 
 
 def percent(values: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
