@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint docs clean
 .DEFAULT_GOAL := demo
 
 demo: .venv/base  ## mask a simulated Sentinel-2 product and score it
@@ -18,6 +18,9 @@ slow: .venv/dev  ## the tests that take minutes
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/dev  ## the documentation, as a folder of pages: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir build/site
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv || { $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv .venv; }
