@@ -18,13 +18,14 @@ Memory is that of one row of tiles, and one byte per pixel for each mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .feather import dilated, feathered
+from .planes import Encoding
 from .remove_plan import Date, RemovalPlan
 from .runner import Runner
 from .tiling import RowBlender, axis
@@ -38,8 +39,11 @@ BLEND = 8
 _LEAST = 1e-3
 """Weight of a date's clear pixels in corners where fading leaves nothing: they are still the best that is known."""
 
-_ROWS = 256
-"""Rows that are finished at a time without a network."""
+_ROWS = 64
+"""Rows that are computed at a time, for intermediate results of all bands take several times the room of the image."""
+
+_STRIP = 256
+"""Rows that are read at a time without a network."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class _Rows:
     """Rows with all that is known before the network. Axes end in (y, x).
 
     Attributes:
-        stored, image: stored numbers and reflectance of the scene, NaN where missing.
+        stored: numbers as the scene stores them, NaN where missing.
         filled, error: equation (1), and the same for the expected errors; 0 where no date is used.
         left: equation (2).
         alpha: of equation (3).
@@ -75,7 +79,6 @@ class _Rows:
     """
 
     stored: NDArray[np.float32]
-    image: NDArray[np.float32]
     filled: NDArray[np.float32]
     error: NDArray[np.float32]
     left: NDArray[np.float32]
@@ -102,10 +105,11 @@ class _Rows:
         """Where the network has a say."""
         return (self.alpha > 0) & (self.left > 0)
 
-    def given(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def given(self, encoding: Encoding) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The network's image, 0 where missing, and its marks (2, y, x)."""
+        own = encoding.reflectance(self.stored)
         seen = (self.alpha > 0) & (self.left < 1)
-        image = np.where(seen, self.filled / np.maximum(1 - self.left, np.float32(1e-6)), self.image)
+        image = np.where(seen, self.filled / np.maximum(1 - self.left, np.float32(1e-6)), own)
         rebuild = ((self.alpha == 1) & ~seen) | self.gone
         marks = np.stack([rebuild, rebuild & self.thick]).astype(np.float32)
         return np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0), marks
@@ -129,9 +133,9 @@ def restored_strips(
     """
     if runner is None:
         height = plan.shape[0]
-        for first in range(0, height, _ROWS):
-            end = min(first + _ROWS, height)
-            yield _merged(plan, first, _prepared(plan, first, end), None)
+        for first in range(0, height, _STRIP):
+            end = min(first + _STRIP, height)
+            yield from _merged(plan, first, _prepared(plan, first, end), None)
             if progress is not None:
                 progress(end / height)
     else:
@@ -166,13 +170,13 @@ def _with_network(
             if progress is not None:
                 progress((i * len(across) + j + 1) / (len(spans) * len(across)))
         first, found = blender.release(i)
-        yield _merged(plan, first, held.part(first - top, first - top + found.shape[1]), found)
+        yield from _merged(plan, first, held.part(first - top, first - top + found.shape[1]), found)
 
 
 def _run(plan: RemovalPlan, runner: Runner, tile: _Rows) -> NDArray[np.float32]:
     """The network's bands and its expected error for one tile, (band + 1, y, x)."""
     card = runner.card
-    image, marks = tile.given()
+    image, marks = tile.given(plan.encoding)
     full = np.zeros((1, len(card.bands), *image.shape[1:]), np.float32)
     full[0, plan.places] = image
     sar = tile.radar[np.newaxis] if card.sar else None
@@ -202,27 +206,29 @@ def _prepared(plan: RemovalPlan, first: int, end: int) -> _Rows:
     alpha = feathered(region, options.feather)[inner]
     thick = dilated(classes == 1, 1)[inner]
     stored = plan.planes.read(first, end)
-    image = plan.encoding.reflectance(stored)
-    gone = ~np.isfinite(image).all(axis=0) | (classes[inner] == NO_DATA)
+    gone = ~np.isfinite(stored).all(axis=0) | (classes[inner] == NO_DATA)
     alpha[gone] = 0.0
-    filled = np.zeros_like(image)
+    filled = np.zeros_like(stored)
     error, left = np.zeros(alpha.shape, np.float32), np.ones(alpha.shape, np.float32)
     for date in plan.dates:
         open_ = (alpha > 0) & (left > 0)
         weight = _shown(plan, date, low, high)[inner] * open_
         if not weight.any():
             continue
-        values = date.encoding.reflectance(date.planes.read(first, end))
+        values = date.planes.read(first, end)
         weight[~np.isfinite(values).all(axis=0)] = 0.0
         share = weight * left
-        filled += share * np.nan_to_num(date.matching.apply(values, first, plan.shape))
+        for row in range(0, end - first, _ROWS):
+            part = slice(row, row + _ROWS)
+            other = date.matching.apply(date.encoding.reflectance(values[:, part]), first + row, plan.shape)
+            filled[:, part] += share[part] * np.nan_to_num(other)
         error += share * date.matching.errors(first, end, plan.shape)
         left = left * (1 - weight)
     radar = np.zeros((0, *alpha.shape), np.float32)
     if plan.card is not None and plan.card.sar:
         wanted = ((alpha > 0) & (left > 0)).any()
         radar = plan.radar(first, end) if wanted else np.zeros((len(plan.card.sar), *alpha.shape), np.float32)
-    return _Rows(stored, image, filled, error, left, alpha, gone, thick, radar)
+    return _Rows(stored, filled, error, left, alpha, gone, thick, radar)
 
 
 def _shown(plan: RemovalPlan, date: Date, low: int, high: int) -> NDArray[np.float32]:
@@ -232,7 +238,16 @@ def _shown(plan: RemovalPlan, date: Date, low: int, high: int) -> NDArray[np.flo
     return np.where(hidden, np.float32(0.0), np.maximum(weight, np.float32(_LEAST)))
 
 
-def _merged(plan: RemovalPlan, first: int, rows: _Rows, found: NDArray[np.float32] | None) -> RestoredStrip:
+def _merged(
+    plan: RemovalPlan, first: int, rows: _Rows, found: NDArray[np.float32] | None
+) -> Iterator[RestoredStrip]:
+    """The result of some rows, a few at a time."""
+    for row in range(0, rows.alpha.shape[0], _ROWS):
+        part = None if found is None else found[:, row : row + _ROWS]
+        yield _merge(plan, first + row, rows.part(row, row + _ROWS), part)
+
+
+def _merge(plan: RemovalPlan, first: int, rows: _Rows, found: NDArray[np.float32] | None) -> RestoredStrip:
     """Equation (3), and what is to be told of it."""
     if found is None:  # dates alone: their weights are made to add up to 1
         total = np.maximum(1 - rows.left, np.float32(1e-6))
@@ -245,7 +260,7 @@ def _merged(plan: RemovalPlan, first: int, rows: _Rows, found: NDArray[np.float3
         rebuilt = rows.alpha > 0
         lost = np.zeros_like(rebuilt)
         provenance = np.where(rebuilt, np.where(rows.left < 0.5, OTHER_DATE, REBUILT), OBSERVED).astype(np.uint8)
-    image = np.where(rows.gone, np.float32(0.0), rows.image)
+    image = np.where(rows.gone, np.float32(0.0), plan.encoding.reflectance(rows.stored))
     made = plan.encoding.stored((image + rows.alpha * (value - image)).astype(np.float32))
     stored = np.where(rebuilt, made, rows.stored)
     stored[:, lost] = np.nan
