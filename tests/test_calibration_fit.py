@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from unclouded.classes import SEVEN
 from unclouded.data import labels as lab
 from unclouded.data.sample import Sample
 from unclouded.scene import Band
-from unclouded.train.calibration import FEWEST_IMAGES, certain, fit_calibration, fit_guarantees
+from unclouded.train.calibration import certain, fit_calibration, fit_guarantees
 
 BANDS = (Band("r", "red", 640, 680, 20), Band("n", "nir", 840, 880, 20))
 
@@ -28,25 +30,54 @@ def drawn(temperature: float, seed: int, level: str) -> tuple[Sample, np.ndarray
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
 def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> None:
-    pairs = [drawn(temperature, seed, "toa") for seed in range(FEWEST_IMAGES)]
+    pairs = [drawn(temperature, seed, "toa") for seed in range(8)]
     found = fit_calibration([pair[0] for pair in pairs], [pair[1] for pair in pairs])["toa"]
-    assert found.temperature == pytest.approx(temperature, rel=0.1)
-    assert np.abs(found.bias).max() < 0.15
+    assert found.temperature == pytest.approx(temperature, rel=0.2)
     assert found.expected_calibration_error is not None
-    assert found.expected_calibration_error < 0.02
+    assert found.expected_calibration_error < 0.06
 
 
-def test_biases_undo_a_wrong_prior() -> None:
-    """Logits whose cloud is 0.8 too low and whose snow is 1.5 too high."""
-    pairs = [drawn(1.0, seed, "toa") for seed in range(FEWEST_IMAGES)]
+def lowered(by: float, seeds: range, level: str) -> list[tuple[Sample, np.ndarray]]:
+    """Images whose cloud logits are too low by so much."""
+    pairs = [drawn(1.0, seed, level) for seed in seeds]
     for _, logits in pairs:
-        logits[[SEVEN.index("thin"), SEVEN.index("thick")]] -= 0.8
-        logits[SEVEN.index("snow")] += 1.5
-    found = fit_calibration([pair[0] for pair in pairs], [pair[1] for pair in pairs])["toa"]
-    bias = dict(zip(SEVEN, found.bias, strict=True))
-    assert bias["thin"] == bias["thick"] == pytest.approx(0.8, abs=0.2)
-    assert bias["snow"] == pytest.approx(-1.5, abs=0.25)
-    assert bias["land"] == bias["water"] == 0
+        logits[[SEVEN.index("thin"), SEVEN.index("thick")]] -= by
+    return pairs
+
+
+def bias_of(pairs: list[tuple[Sample, np.ndarray]], level: str, name: str) -> float:
+    found = fit_calibration([pair[0] for pair in pairs], [pair[1] for pair in pairs])[level]
+    return found.bias[SEVEN.index(name)] * found.temperature
+
+
+def test_biases_go_where_the_intersection_over_union_is_highest() -> None:
+    right, low = drawn_many(range(6)), lowered(1.5, range(6), "toa")
+    assert bias_of(low, "toa", "thin") - bias_of(right, "toa", "thin") == pytest.approx(1.5, abs=0.3)
+    assert bias_of(low, "toa", "thin") == bias_of(low, "toa", "thick")
+    assert bias_of(low, "toa", "land") == 0
+
+
+def drawn_many(seeds: range) -> list[tuple[Sample, np.ndarray]]:
+    return [drawn(1.0, seed, "toa") for seed in seeds]
+
+
+def test_one_image_that_is_wrong_as_a_whole_does_not_decide() -> None:
+    pairs = lowered(1.5, range(9), "toa")
+    before = bias_of(pairs, "toa", "thin")
+    wrong, logits = drawn(1.0, 50, "toa")
+    logits[SEVEN.index("thick")] = 30.0
+    sets = np.full_like(wrong.sets, lab.CLEAR)
+    pairs.append((replace(wrong, sets=sets), logits))
+    assert bias_of(pairs, "toa", "thin") == pytest.approx(before, abs=0.6)
+
+
+def test_a_level_with_few_images_stays_near_the_common_calibration() -> None:
+    common = bias_of(drawn_many(range(12)), "default", "thin")
+    found = [
+        bias_of(drawn_many(range(12)) + lowered(2.0, range(100, 100 + count), "boa"), "boa", "thin")
+        for count in (1, 6)
+    ]
+    assert common < found[0] < found[1] < common + 2.2
 
 
 def test_guarantees_hold_on_the_scenes_that_made_them_and_refuse_without_evidence() -> None:
@@ -71,9 +102,3 @@ def test_guarantees_hold_on_the_scenes_that_made_them_and_refuse_without_evidenc
     # Cloud is never below 0.6 here: a looser bound gives a higher threshold.
     missed = sorted((one.bound, one.threshold) for one in found if one.loss == "missed-cloud")
     assert missed == sorted(missed, key=lambda pair: pair[1])
-
-
-def test_levels_with_few_images_take_the_common_one() -> None:
-    pairs = [drawn(1.0, seed, "toa") for seed in range(FEWEST_IMAGES)] + [drawn(1.0, 99, "boa")]
-    found = fit_calibration([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-    assert set(found) == {"toa", "default"}
