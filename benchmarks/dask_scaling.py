@@ -65,7 +65,7 @@ def main() -> None:
         for number, path in enumerate(scenes):
             write_scene(path, args.side, number)
         clusters = {
-            workers: LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            workers: LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
             for workers in (1, 2)
         }
         clients = {workers: Client(cluster, set_as_default=False) for workers, cluster in clusters.items()}

@@ -30,7 +30,7 @@ distributed = pytest.importorskip("distributed")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, resources={"GPU": 1}
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", resources={"GPU": 1}
     ) as made:
         yield made
 

@@ -31,8 +31,9 @@ def sources(inputs: Any) -> list[Any]:
     Raises:
         InputError: a pattern fits nothing, a catalogue cannot be read, or there is no scene at all.
 
-    >>> sources({"type": "FeatureCollection", "features": [{"type": "Feature", "id": "a"}]})
-    [{'type': 'Feature', 'id': 'a'}]
+    >>> found = sources({"type": "FeatureCollection", "features": [{"type": "Feature", "id": "a"}]})
+    >>> [item["id"] for item in found]
+    ['a']
     """
     single = isinstance(inputs, (str, os.PathLike, Mapping)) or not isinstance(inputs, Iterable)
     single = single or hasattr(inputs, "dims")  # xarray objects are iterable

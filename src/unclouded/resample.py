@@ -197,15 +197,15 @@ def _check(
     input_left: int,
 ) -> tuple[int, int]:
     """Compare what is held with what is needed along both axes; the rows that are needed."""
-    for what, line, (first, last), start, size in (
-        ("columns", cols, output_cols, input_left, image.shape[-1]),
-        ("rows", rows, output_rows, input_first, image.shape[-2]),
+    for what, line, (first, last), start, size, others in (
+        ("columns", cols, output_cols, input_left, image.shape[-1], f"{rows.size} rows"),
+        ("rows", rows, output_rows, input_first, image.shape[-2], f"{cols.size} columns"),
     ):
         low, high = line.needed(first, last)
         if low < start or high > start + size or start + size > line.size or not 0 <= first <= last <= line.count:
             raise InputError(
                 f"Input {what} {start} to {start + size} are given for output {what} {first} to {last}.",
-                expected=f"Input {what} {low} to {high} of {line.size} are needed, for output {what} within 0 to"
+                expected=f"{what.capitalize()} {low} to {high} of {others} are needed, for output {what} within 0 to"
                 f" {line.count}.",
                 remedy="Ask Line.needed for them.",
             )
