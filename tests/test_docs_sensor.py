@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +10,20 @@ import pytest
 from unclouded import sensors
 from unclouded.readers import open_scene
 
+from .fakes_docs import PAGES, blocks
 from .fakes_products import make_tif
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "add-a-sensor.md"
+PAGE = PAGES["docs/add-a-sensor.md"]
 
 
 def test_the_worked_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    text = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
-    assert text is not None
+    (block,) = [block for block in blocks("docs/add-a-sensor.md") if block.language == "toml"]
     # The catalogue with the example in it.
     folder = tmp_path / "sensors"
     folder.mkdir()
     for path in Path(sensors.__file__).parent.glob("*.toml"):
         (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "examplesat-sr.toml").write_text(text.group(1), encoding="utf-8")
+    (folder / "examplesat-sr.toml").write_text(block.text, encoding="utf-8")
     monkeypatch.setattr(sensors, "_FOLDER", folder)
     sensors.load.cache_clear()
     try:

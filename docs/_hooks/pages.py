@@ -1,4 +1,4 @@
-"""Pages that are made from the package itself when the site is built: commands, Python names, sensors, data sets, cards.
+"""Pages that are made from the package when the site is built: commands, Python names, sensors, data sets, cards.
 
 mkdocs calls :func:`on_files` and :func:`on_page_markdown`. Every page is a function in :data:`PAGES`, which gives its
 Markdown. The README, the changelog and the rules for contributions become pages too.

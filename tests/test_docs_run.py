@@ -1,0 +1,292 @@
+"""Everything that the pages say can be run is run, on small look-alikes; the rest is checked as far as that goes.
+
+Of every page each Python block is compiled, each command's options are held against click, each other program's file,
+target, module or extra has to exist. Then blocks are run in the order of the page, Python in one namespace, commands in
+one folder. A block that cannot be run says so and why: ``<!-- not run: reason -->`` above it, or :data:`NOT_RUN` here.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import shutil
+import tomllib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from unclouded import cli, errors, models
+from unclouded.data import sets
+
+from .fakes_command import run
+from .fakes_docs import PAGES, PROGRAMS, ROOT, SHELL, Block, blocks, commands, make_inputs
+
+NOT_RUN = {
+    "README.md": {
+        "image, [": "`image` stands for the reader's own array; docs/index.md has the same call with one",
+    },
+    "docs/own-data.md": {"": "tests/test_docs_own_data.py runs it"},
+    "docs/default-model.md": {"": "trains for hours on imagery that is not part of the project"},
+    "docs/removal.md": {
+        "default_removal": "trains on imagery that is not part of the project",
+        "composite": "names an archive of the reader's; tests/test_composite.py runs the command",
+    },
+    "docs/experiments.md": {"unclouded": "judges and trains for hours; tests/test_cli_eval.py runs the commands small"},
+    "docs/models-cost.md": {"": "measures for minutes; tests/test_complexity.py runs the command"},
+    "docs/scale.md": {"": "needs a cluster or an archive; tests/test_batch.py and tests/test_lazy.py run the calls"},
+    "docs/simulator.md": {"--sar --dem": "its lines write different scenes into one folder, which is refused"},
+    "docs/view.md": {"": "serves until it is stopped; the viewer's own tests run it"},
+}
+"""Blocks that hold the text, or whole pages for "", and why they are not run."""
+
+SMALLER = {"demo": ["--size", "240"]}
+"""Words that follow a command here, so that it takes seconds."""
+
+LANGUAGES = {*SHELL, "python", "toml", "yaml", "csv", "text", "", "json", "ini", "xml"}
+WITH_BLOCKS = [page for page in PAGES if blocks(page)]
+
+
+def reason(block: Block) -> str:
+    """Why a block is not run, or ""."""
+    if block.reason:
+        return block.reason
+    return next((why for text, why in NOT_RUN.get(block.page, {}).items() if text in block.text), "")
+
+
+# What can be said without running ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS)
+def test_blocks_are_well_formed(page: str) -> None:
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{block}: what language is '{block.language}'?"
+        if block.language == "python":
+            compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        elif block.language == "yaml":
+            assert isinstance(yaml.safe_load(block.text), dict), block
+        elif block.language == "toml":
+            assert tomllib.loads(block.text), block
+        elif block.language in SHELL:
+            assert list(commands(block)), block
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS)
+def test_commands_have_what_they_name(page: str) -> None:
+    for block in blocks(page):
+        if block.language in SHELL:
+            for pipeline in commands(block):
+                for words in pipeline:
+                    check_command(words, str(block))
+
+
+def check_command(words: list[str], where: str) -> None:
+    """Options against click or argparse; files, targets, modules and extras against what is there."""
+    program, *rest = words
+    program = Path(program).name
+    assert program in PROGRAMS, f"{where}: what is '{program}'?"
+    if program == "torchrun":
+        assert rest[rest.index("-m") + 1] == "unclouded", where
+        check_command(["unclouded", *rest[rest.index("-m") + 2 :]], where)
+    elif program == "unclouded":
+        check_options(rest, where)
+    elif program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(rest) <= set(targets), f"{where}: {words}"
+    elif program == "pip" or rest[:2] == ["-m", "pip"]:
+        check_extras(rest, where)
+    elif program == "python" and rest[:1] == ["-m"]:
+        assert importlib.util.find_spec(rest[1]), f"{where}: no module {rest[1]}"
+        for word in rest[2:]:
+            assert not word.startswith("tests/") or (ROOT / word).exists(), f"{where}: no file {word}"
+        if rest[1].startswith("unclouded"):
+            check_script(ROOT / "src" / f"{rest[1].replace('.', '/')}.py", rest[2:], where)
+    elif program == "python":
+        assert (ROOT / rest[0]).is_file(), f"{where}: no file {rest[0]}"
+        check_script(ROOT / rest[0], rest[1:], where)
+
+
+def check_options(words: list[str], where: str) -> None:
+    """Commands exist and their options are known, without their values being looked at."""
+    ctx = click.Context(cli.commands, info_name="unclouded")
+    command: click.Command = cli.commands
+    while isinstance(command, click.Group):
+        ahead = [word for word in words if not word.startswith("-")]
+        if not ahead:
+            break
+        found = command.get_command(ctx, ahead[0])
+        assert found is not None, f"{where}: there is no command '{ahead[0]}'"
+        words = [word for index, word in enumerate(words) if index != words.index(ahead[0])]
+        command, ctx = found, click.Context(found, info_name=ahead[0], parent=ctx)
+    known = {name for param in command.params for name in (*param.opts, *param.secondary_opts)} | {"--help", "-h"}
+    for word in words:
+        word = word.strip("[]")
+        if word.startswith("-") and word != "-":
+            name = word.split("=")[0]
+            assert name in known or (command is cli.commands and name == "--version"), (
+                f"{where}: '{ctx.command_path}' has no option {name}"
+            )
+
+
+def check_script(path: Path, words: list[str], where: str) -> None:
+    """Options of a program that uses argparse, by its source."""
+    source = path.read_text(encoding="utf-8")
+    for word in words:
+        if word.startswith("--"):
+            assert f'"{word.split("=")[0]}"' in source, f"{where}: {path.name} has no option {word}"
+
+
+def check_extras(words: list[str], where: str) -> None:
+    """Extras and constraint files that ``pip install`` names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for word in words:
+        for extra in re.findall(r"\[([\w,]+)\]", word):
+            assert set(extra.split(",")) <= set(project["optional-dependencies"]), f"{where}: {word}"
+        if word.endswith(".txt"):
+            assert (ROOT / word).is_file(), f"{where}: no file {word}"
+
+
+def test_reasons_are_still_needed() -> None:
+    for page, reasons in NOT_RUN.items():
+        if page not in PAGES:
+            assert page == "docs/view.md", page
+            continue
+        for text in reasons:
+            assert any(text in block.text for block in blocks(page)), f"{page}: nothing holds '{text}' any more"
+
+
+def test_a_wrong_command_is_noticed() -> None:
+    for words in (
+        ["unclouded", "mask", "x", "--no-such-option"], ["unclouded", "nonsense"], ["make", "nonsense"],
+        ["pip", "install", ".[nonsense]"], ["python", "nonsense.py"], ["curl", "x"],
+        ["python", "benchmarks/accuracy.py", "--nonsense"], ["unclouded", "models", "nonsense"],
+    ):  # fmt: skip
+        with pytest.raises(AssertionError):
+            check_command(words, "here")
+    check_command(["torchrun", "--nproc-per-node", "4", "-m", "unclouded", "train", "-c", "mmcanet"], "here")
+
+
+# Running -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that pages name, made once."""
+    folder = tmp_path_factory.mktemp("pages")
+    make_inputs(folder)
+    return folder
+
+
+@pytest.fixture
+def place(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own with these files, to work in; what a page registers is forgotten afterwards."""
+    folder = tmp_path / "here"
+    shutil.copytree(inputs, folder)
+    monkeypatch.chdir(folder)
+    sets.names()
+    monkeypatch.setattr(sets, "_REGISTRY", dict(sets._REGISTRY))
+    if importlib.util.find_spec("torch"):
+        models.names()
+    monkeypatch.setattr(models, "_REGISTRY", dict(models._REGISTRY))
+    return folder
+
+
+def to_run(page: str) -> list[Block]:
+    """Blocks of a page that are run."""
+    return [block for block in blocks(page) if block.language in (*SHELL, "python") and not reason(block)]
+
+
+@pytest.mark.parametrize("page", [page for page in WITH_BLOCKS if to_run(page)])
+def test_the_page_runs(page: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {"__name__": "page"}
+    for block in to_run(page):
+        # Look-alikes are noise around a square: that the radiometry check finds them strange says nothing of the page.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", errors.UncloudedWarning)
+            if block.language == "python":
+                exec(compile(block.text, str(block), "exec"), names)
+            else:
+                run_commands(block)
+    capsys.readouterr()
+
+
+def run_commands(block: Block) -> None:
+    """The commands of this program; others are only checked, see above."""
+    for pipeline in commands(block):
+        if len(pipeline) > 1:
+            raise AssertionError(f"{block}: pipelines cannot be run here; give the reason in NOT_RUN")
+        program, *words = pipeline[0]
+        if Path(program).name != "unclouded":
+            continue
+        words += SMALLER.get(words[0], [])
+        done = run(*(one for word in words for one in expanded(word)))
+        assert done.returncode == 0, f"{block}: unclouded {' '.join(words)}\n{done.stderr}"
+
+
+def expanded(word: str) -> list[str]:
+    """Names that fit a pattern, as a shell gives them."""
+    found = sorted(str(path) for path in Path().glob(word)) if "*" in word and not os.path.isabs(word) else []
+    return found or [word]
+
+
+def test_the_configuration_of_the_page_on_training_is_valid(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from unclouded.train.config_file import read_config
+
+    found = [block for block in blocks("docs/training.md") if block.language == "yaml"]
+    path = tmp_path / "run.yaml"
+    path.write_text(found[0].text, encoding="utf-8")
+    config = read_config(str(path))
+    assert config.batch == 8
+    assert config.accumulate == 4
+
+
+# The site -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    class Loader(yaml.SafeLoader):
+        """mkdocs has tags of its own; their values do not matter here."""
+
+    Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+    site = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader)
+
+    def entries(part: object) -> Iterator[str]:
+        for value in part if isinstance(part, list) else part.values() if isinstance(part, dict) else ():
+            if isinstance(value, str):
+                yield value
+            else:
+                yield from entries(value)
+
+    listed = set(entries(site["nav"]))
+    there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert there <= listed
+    made = listed - there
+    assert made == set(made_pages())
+
+
+def made_pages() -> list[str]:
+    """Names of the pages that the hooks make, by their source: the hooks themselves need mkdocs."""
+    tree = ast.parse((ROOT / "docs" / "_hooks" / "pages.py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "PAGES":
+            assert isinstance(node.value, ast.Dict)
+            return [ast.literal_eval(key) for key in node.value.keys if key is not None]
+    raise AssertionError("the hooks make no pages")
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
+    build = pytest.importorskip("mkdocs.commands.build")
+    config = pytest.importorskip("mkdocs.config")
+    build.build(config.load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True))
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"((?:https?:)?//[^\"]*)", page.read_text())
+        assert not loaded, page
+    assert "--max-missed-cloud" in (tmp_path / "reference" / "commands.html").read_text()
+    assert "conformal" in (tmp_path / "reference" / "parts.html").read_text().casefold()
