@@ -31,8 +31,9 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; overflow-wrap: anywhere }
 section { border-top: 1px solid var(--line); margin-top: 2rem }
 img { max-width: 100%; height: auto; border: 1px solid var(--line); image-rendering: auto }
 table { border-collapse: collapse; margin: .5rem 0 }
+th { white-space: nowrap }
 td, th { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top; overflow-wrap: anywhere }
-td.n { text-align: right; font-variant-numeric: tabular-nums }
+td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 .w { border-left: .3rem solid #d08000; padding-left: .8rem; overflow-wrap: anywhere }
 svg rect { stroke: #8888; stroke-width: .5 } svg text { font-size: 11px; fill: currentColor }
 circle { fill: var(--accent) } polyline { fill: none; stroke: var(--accent); stroke-width: 1.5 }
