@@ -49,14 +49,12 @@ class Drawn:
         level: radiometric level.
         logits: (7, n) float32.
         sets: possible classes as bit masks, (n,) uint8.
-        has_shadow: whether the image holds a shadow label: without one, nobody looked for shadow.
     """
 
     source: str
     level: str
     logits: NDArray[np.float32]
     sets: NDArray[np.uint8]
-    has_shadow: bool
 
 
 def fit_calibration(
@@ -75,7 +73,7 @@ def fit_calibration(
         if judged.size:
             pick = rng.choice(judged, PIXELS)
             picked = values.reshape(len(SEVEN), -1)[:, pick], sample.sets.ravel()[pick]
-            drawn.append(Drawn(sample.source, sample.level, *picked, bool((sample.sets == lab.SHADOW).any())))
+            drawn.append(Drawn(sample.source, sample.level, *picked))
     cloud = shadow = 0.0
     for _ in range(2):
         cloud = _best(CLOUD_BIASES, [mean_iou(drawn, float(bias), shadow, "cloud") for bias in CLOUD_BIASES])
@@ -92,12 +90,11 @@ def fit_calibration(
 def mean_iou(drawn: Sequence[Drawn], cloud_bias: float, shadow_bias: float, question: str) -> float:
     """Intersection over union of ``cloud`` or ``shadow``, pooled over each source, averaged over sources.
 
-    NaN where no image can judge the question.
+    Pixels whose label leaves the question open do not count, sources without a pixel of the class neither; NaN where
+    there is none.
     """
     counts: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(3, np.int64))
     for one in drawn:
-        if question == "shadow" and not one.has_shadow:
-            continue
         four = fold((one.logits + _shift(cloud_bias, shadow_bias))[:, None], Calibration())[:, 0]
         codes = decide(np.exp(four - four.max(axis=0)))
         wanted = np.uint8(lab.CLOUD if question == "cloud" else lab.SHADOW)
