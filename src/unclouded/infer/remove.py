@@ -91,6 +91,10 @@ class _Rows:
         """Some of the rows."""
         return _Rows(*(getattr(self, one.name)[..., first:end, :] for one in fields(self)))
 
+    def tail(self, first: int) -> _Rows:
+        """A copy of the rows from ``first`` on, so that the others can be freed."""
+        return _Rows(*(getattr(self, one.name)[..., first:, :].copy() for one in fields(self)))
+
     def joined(self, below: _Rows) -> _Rows:
         """These rows and those below them."""
         return _Rows(*(np.concatenate([getattr(x, f.name) for x in (self, below)], axis=-2) for f in fields(self)))
@@ -158,7 +162,8 @@ def _with_network(
     blender = RowBlender(len(plan.names) + 1, rows, cols)
     held, top = _prepared(plan, 0, spans[0][1]), 0
     for i, (_, end) in enumerate(spans):
-        held, top = held.part(firsts[i] - top, held.alpha.shape[0]), firsts[i]
+        if firsts[i] > top:
+            held, top = held.tail(firsts[i] - top), firsts[i]
         known = top + held.alpha.shape[0]
         if end > known:
             held = held.joined(_prepared(plan, known, end))
