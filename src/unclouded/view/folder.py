@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -79,7 +79,7 @@ class Found:
         warnings: of the run.
         layers: rasters by name.
         picture: its quicklook, if there is one.
-        source: what the result was made from, where that lies inside the folder.
+        source: what the result was made from, where that lies inside the folder, or one of the images' folders.
     """
 
     key: str
@@ -96,11 +96,12 @@ class Found:
     source: Path | None = None
 
 
-def scan(folder: str | Path) -> list[Found]:
+def scan(folder: str | Path, images: Sequence[Path] = ()) -> list[Found]:
     """Results in a folder and the folders in it, by time and name.
 
     Args:
         folder: where ``unclouded mask``, ``remove`` or ``composite`` wrote to.
+        images: folders, beside that one, where sources of results may lie.
 
     Returns:
         One for every item that unclouded wrote. Other files are passed over, and so are hidden folders and links to
@@ -117,7 +118,8 @@ def scan(folder: str | Path) -> list[Found]:
             remedy="Pass the folder that was given to -o.",
         )
     root = root.resolve()
-    found = [made for path in _items(root) if (made := _read(path, root)) is not None]
+    roots = (root, *(Path(one).resolve() for one in images))
+    found = [made for path in _items(root) if (made := _read(path, roots)) is not None]
     return sorted(found, key=lambda one: (one.datetime or "", one.id, one.key))
 
 
@@ -144,7 +146,8 @@ def _items(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _read(path: Path, root: Path) -> Found | None:
+def _read(path: Path, roots: Sequence[Path]) -> Found | None:
+    root = roots[0]
     try:
         if path.stat().st_size > _LARGEST:
             return None
@@ -176,7 +179,7 @@ def _read(path: Path, root: Path) -> Found | None:
         warnings=tuple(_text(one) for one in _listed(properties.get("unclouded:warnings"))),
         layers=layers,
         picture=quicklook if quicklook is not None and quicklook.suffix.lower() == ".png" else None,
-        source=_source(told, path, root),
+        source=_source(told, path, roots),
     )
 
 
@@ -215,8 +218,8 @@ def _file(href: Any, item: Path, root: Path) -> Path | None:
     return real if real is not None and real.is_file() else None
 
 
-def _source(told: Mapping[str, Any], item: Path, root: Path) -> Path | None:
-    """What a result was made from, if it lies in the folder; addresses and anything outside are not opened."""
+def _source(told: Mapping[str, Any], item: Path, roots: Sequence[Path]) -> Path | None:
+    """What a result was made from, if it lies in one of the folders; addresses are not opened."""
     for link in map(_mapping, _listed(told.get("links"))):
         href = link.get("href")
         if link.get("rel") == "derived_from" and str(link.get("title", "")).startswith("Input"):
@@ -225,7 +228,8 @@ def _source(told: Mapping[str, Any], item: Path, root: Path) -> Path | None:
             parts = urlsplit(href)
             if parts.scheme not in ("", "file"):
                 return None
-            return inside(item.parent / (unquote(parts.path) if parts.scheme else href), root)
+            place = item.parent / (unquote(parts.path) if parts.scheme else href)
+            return next((real for root in roots if (real := inside(place, root)) is not None), None)
     return None
 
 

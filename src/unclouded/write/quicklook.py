@@ -125,7 +125,7 @@ def colour_title(bands: Sequence[Band]) -> str:
     return f"{', '.join(band.name for band in bands)} as red, green, blue"
 
 
-def stretch(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+def stretch(image: NDArray[np.float32], like: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:
     """Reflectance as colours for the eye, (3, y, x) uint8; 0 where missing.
 
     Each band begins at its darkest percent, which takes away the haze of the air; all end at the same brightness, so
@@ -133,19 +133,24 @@ def stretch(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
     Args:
         image: reflectance, (3, y, x), NaN where missing.
+        like: the image that decides the brightness, where this one is a part of it.
     """
     valid = np.isfinite(image).all(axis=0)
+    whole = image if like is None else like
+    seen = whole[:, np.isfinite(whole).all(axis=0)]
     out = np.zeros(image.shape, np.uint8)
-    if not valid.any():
+    if not valid.any() or not seen.size:
         return out
-    pixels = image[:, valid]
-    low = np.percentile(pixels, 1, axis=1)
-    high = np.percentile(pixels, 99.5, axis=1).max()
-    share = np.clip((pixels - low[:, None]) / np.maximum(high - low, 1e-6)[:, None], 0, 1)
+    low = np.percentile(seen, 1, axis=1)
+    high = np.percentile(seen, 99.5, axis=1).max()
+
+    def share(pixels: NDArray[np.float32]) -> NDArray[np.floating]:
+        return np.clip((pixels - low[:, None]) / np.maximum(high - low, 1e-6)[:, None], 0, 1)
+
     # Unless it is overcast, the pixel that three in ten are darker than is ground.
-    ground = float(np.clip(np.percentile(share.mean(axis=0), 30), 1e-3, 0.999))
+    ground = float(np.clip(np.percentile(share(seen).mean(axis=0), 30), 1e-3, 0.999))
     exponent = np.clip(np.log(_GROUND) / np.log(ground), 0.4, 1.0)
-    out[:, valid] = np.round(255 * share**exponent)
+    out[:, valid] = np.round(255 * share(image[:, valid]) ** exponent)
     return out
 
 
