@@ -76,7 +76,7 @@ def main() -> None:
             for workers in (1, 2) if number % 2 else (2, 1):
                 wall, busy = measure(clients[workers], scenes, folder / f"out{workers}")
                 found[workers].append((wall, busy))
-                print(f"round {number + 1}, {workers} worker(s): {wall:.1f} s, busiest {busy:.1f} s of processor time")
+                print(f"round {number + 1}, {workers} worker(s): {wall:.1f} s, busiest {busy:.1f} s", flush=True)
         for client in clients.values():
             client.close()
         for cluster in clusters.values():
