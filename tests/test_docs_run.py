@@ -86,7 +86,7 @@ def test_commands_have_what_they_name(page: str) -> None:
 
 
 def check_command(words: list[str], where: str) -> None:
-    """Options against click or argparse; files, targets, modules and extras against what is there."""
+    """Options against click or the program's source; files, targets, modules and extras against what is there."""
     program, *rest = words
     program = Path(program).name
     assert program in PROGRAMS, f"{where}: what is '{program}'?"
@@ -134,7 +134,7 @@ def check_options(words: list[str], where: str) -> None:
 
 
 def check_script(path: Path, words: list[str], where: str) -> None:
-    """Options of a program that uses argparse, by its source."""
+    """Options of a program that is no command of this one, by its source."""
     source = path.read_text(encoding="utf-8")
     for word in words:
         if word.startswith("--"):
@@ -278,6 +278,20 @@ def made_pages() -> list[str]:
             assert isinstance(node.value, ast.Dict)
             return [ast.literal_eval(key) for key in node.value.keys if key is not None]
     raise AssertionError("the hooks make no pages")
+
+
+def test_docstrings_become_markdown() -> None:
+    pytest.importorskip("griffe")
+    spec = importlib.util.spec_from_file_location("roles", ROOT / "docs" / "_hooks" / "roles.py")
+    assert spec is not None
+    assert spec.loader is not None
+    roles = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(roles)
+    text = "Sum, see :func:`plus`.\n\n>>> 1 + 1\n2\n\nArgs:\n    a, b: numbers,\n        both.\n\nExample:\n"
+    assert roles.markdown(f"{text}    plus(1, 1)") == (
+        "Sum, see `plus`.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nArgs:\n    a: numbers,\n        both.\n    b: numbers,\n"
+        "        both.\n\nExample:\n    ```python\n    plus(1, 1)\n    ```"
+    )
 
 
 @pytest.mark.slow

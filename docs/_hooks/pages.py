@@ -96,15 +96,15 @@ def commands_page() -> str:
         level = "#" * (ctx.command_path.count(" ") + 1)
         out += [f"{level} {ctx.command_path}", "", "```text", f"{ctx.command_path} {pieces}", "```", ""]
         out += [text(_flowing(command.help or "")), ""]
-        params = [p for p in command.get_params(ctx) if isinstance(p, click.Option) and p.name not in common]
-        if own := [param for param in params if param.name != "help"]:
+        own = [param for param in command.get_params(ctx) if isinstance(param, click.Option)]
+        if own := [param for param in own if param.name not in common and "--help" not in param.opts]:
             out.append(_options(own))
     return "\n".join(out)
 
 
 def _flowing(help_text: str) -> str:
     """Help as paragraphs: click's mark for text that is not to be wrapped is left out."""
-    return help_text.replace("\b\n", "")
+    return inspect.cleandoc(help_text).replace("\b\n", "")
 
 
 def _options(params: Iterable[click.Parameter]) -> str:
@@ -220,8 +220,12 @@ def _plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_plain(one) for one in value)
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {_plain(one)}" for key, one in value.items())
-    return text(value)
+        return "; ".join(f"{key}: {_plain(one)}" for key, one in value.items() if one not in (None, "", [], (), {}))
+    return text(f"{value:.4g}" if isinstance(value, float) else value)
+
+
+_PARTS_OF_CARDS = ("limits", "training", "calibration", "guarantees", "figures")
+"""Entries of a card that have a section of their own."""
 
 
 def cards_page() -> str:
@@ -232,18 +236,26 @@ def cards_page() -> str:
         out += [f"## {card.name}", "", f"{text(card.title)}, version {text(card.version)}.", ""]
         facts: list[tuple[str, str]] = []
         for key, value in card.model_dump(mode="json").items():
-            if key in ("name", "title", "version", "training", "figures") or value in (None, "", [], {}):
+            if key in ("name", "title", "version", *_PARTS_OF_CARDS) or value in (None, "", [], {}):
                 continue
             facts.append((key, _plain(value)))
-        out += [table(["entry", "value"], facts), "### What it learned from", ""]
-        out.append(_records(card.training))
+        out += [table(["entry", "value"], facts), "### Limits", "", *(f"- {text(limit)}" for limit in card.limits), ""]
+        out += ["### What it learned from", "", _records(card.training)]
+        if card.calibration:
+            levels = [{"level": level} | one.model_dump(mode="json") for level, one in card.calibration.items()]
+            out += ["### Calibration", "", _rows(levels)]
+        if card.guarantees:
+            out += ["### Thresholds with a bound", "", _records(card.guarantees)]
         if card.figures:
             out += ["### What was measured", "", _records(card.figures)]
     return "\n".join(out)
 
 
 def _records(entries: Iterable[Any]) -> str:
-    rows = [one.model_dump(mode="json") for one in entries]
+    return _rows([one.model_dump(mode="json") for one in entries])
+
+
+def _rows(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "Nothing stated.\n"
     return table(rows[0], [[_plain("" if value is None else value) for value in row.values()] for row in rows])

@@ -1,4 +1,4 @@
-"""Make docstrings Markdown: cross-references become code, examples become blocks of code."""
+"""Make docstrings what griffe and Markdown read: cross-references and examples as code, one entry for each name."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ from typing import Any
 import griffe
 
 _ROLE = re.compile(r":(?:func|class|data|mod|meth|attr):`~?([^`]+)`")
+_SHARED = re.compile(r"^( +)(\*{0,2}\w+(?:, \*{0,2}\w+)+): (.*(?:\n\1 +\S.*)*)", re.MULTILINE)
 _EXAMPLE = re.compile(r"( *)Examples?:\s*$")
 
 
-def markdown(docstring: str) -> str:
-    """A docstring with fences around its examples: lines from ``>>>`` to the next empty one, or below ``Example:``.
+def one_each(docstring: str) -> str:
+    """Entries that several names share, as an entry for each: griffe takes what follows a comma for a type.
 
-    >>> print(markdown("Sum, see :func:`plus`.\\n\\n>>> 1 + 1\\n2"))
-    Sum, see `plus`.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
+    >>> print(one_each("Args:\\n    low, high: limits,\\n        in metres.\\n    name: of it."))
+    Args:
+        low: limits,
+            in metres.
+        high: limits,
+            in metres.
+        name: of it.
     """
+    return _SHARED.sub(lambda one: "\n".join(f"{one[1]}{name}: {one[3]}" for name in one[2].split(", ")), docstring)
+
+
+def markdown(docstring: str) -> str:
+    """A docstring with fences around its examples: lines from ``>>>`` to the next empty one, or below ``Example:``."""
     out: list[str] = []
     fence = ""
     below: str | None = None  # indent of an "Example:" whose code comes next
-    for line in [*_ROLE.sub(r"`\1`", docstring).split("\n"), ""]:
+    for line in [*_ROLE.sub(r"`\1`", one_each(docstring)).split("\n"), ""]:
         indent = line[: len(line) - len(line.lstrip())]
         if fence and not line.strip():
             out.append(fence)
