@@ -31,7 +31,7 @@ from .write.atomic import cannot_write, partial_folder, replace_file
 SIZE = 1098
 """Side of the scene in pixels of 10 m: a tenth of a Sentinel-2 tile."""
 
-SEED = 6
+SEED = 7
 """Of the seeds 1 to 11 the one whose scene is scored in the middle: neither the best nor the worst to be seen."""
 
 SMALLEST, LARGEST = 192, 2196
@@ -40,6 +40,7 @@ _OFFSET, _QUANTIFICATION = -1000, 10000  # Sentinel-2 since processing baseline 
 _CRS, _LEFT, _TOP = "EPSG:32633", 399_960, 5_700_000
 _NAME = "S2B_MSIL1C_20240615T102031_N0511_R022_T33UVT_*.SAFE"
 _SUN_ZENITH, _SUN_AZIMUTH = 38.0, 152.0
+_OUT_OF_PLACE = ("winter", "ice", "salt lake")  # in Germany, in June
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _simulate(size: int, seed: int) -> tuple[dict[str, NDArray[np.uint16]], NDAr
     """Stored counts of every band at its own pixel size, and the true classes at 10 m."""
     rng, ground_rng, sky_rng = np.random.default_rng(seed).spawn(3)
     bands = bands_of("sentinel2-l1c")
-    landscape = str(rng.choice([name for name in LANDSCAPES if name != "winter"]))
+    landscape = str(rng.choice([name for name in LANDSCAPES if name not in _OUT_OF_PLACE]))
     layers = (
         Layer("cumulus", rng.uniform(0.15, 0.3), rng.uniform(900, 2000), rng.uniform(15, 40), 0.0),
         Layer("cirrus", rng.uniform(0.15, 0.35), rng.uniform(8000, 11000), rng.uniform(1.0, 2.5), 1.0),

@@ -1,10 +1,10 @@
-"""Calibration of a trained network on labelled images that it has not seen: biases for cloud and shadow, a temperature.
+"""Calibration of a trained network on labelled images that it has not seen: a bias for cloud, and a temperature.
 
-The labels that the network mostly learns from, simulated or a teacher's, draw clouds tighter than people do, and shadow
-is far commoner in the training mixture than on Earth. A bias on the logits of cloud (thin and thick together) and one
-on that of shadow move these borders to where the mean intersection over union, of all sources alike, is highest. They
-are not fitted by likelihood, which a single image that is wrong as a whole would decide. The temperature is: with the
-biases in place it minimises the loss over sets of possible classes, every image weighing the same.
+The labels that the network mostly learns from, simulated or a teacher's, draw clouds tighter than people do. A bias on
+the logits of cloud, thin and thick together, moves their border to where the mean intersection over union, of all
+sources alike, is highest. It is not fitted by likelihood, which a single image that is wrong as a whole would decide.
+The temperature is: with the bias in place it minimises the loss over sets of possible classes, every image weighing
+the same. Shadow has no bias: people labelled it in five images only, and what suits these calls half of others shadow.
 
 A radiometric level has a cloud bias of its own, drawn towards that of all levels together: with n images it keeps
 n / (n + 2) of the distance. Its temperature is the common one.
@@ -27,7 +27,6 @@ from ..infer.guarantee import THRESHOLDS, control, losses
 from ..models.card import Calibration, Guarantee, Loss
 
 CLOUD_BIASES = np.arange(0.0, 3.01, 0.25)
-SHADOW_BIASES = np.arange(-2.0, 3.01, 0.5)
 """Biases that are tried."""
 
 HALF_AT = 2
@@ -74,53 +73,45 @@ def fit_calibration(
             pick = rng.choice(judged, PIXELS)
             picked = values.reshape(len(SEVEN), -1)[:, pick], sample.sets.ravel()[pick]
             drawn.append(Drawn(sample.source, sample.level, *picked))
-    cloud = shadow = 0.0
-    for _ in range(2):
-        cloud = _best(CLOUD_BIASES, [mean_iou(drawn, float(bias), shadow, "cloud") for bias in CLOUD_BIASES])
-        shadow = _best(SHADOW_BIASES, [mean_iou(drawn, cloud, float(bias), "shadow") for bias in SHADOW_BIASES])
-    out = {"default": _calibration(drawn, cloud, shadow, None)}
+    common = _best(drawn)
+    out = {"default": _calibration(drawn, common, None)}
     for level in sorted({one.level for one in drawn}):
         ours = [one for one in drawn if one.level == level]
-        own = _best(CLOUD_BIASES, [mean_iou(ours, float(bias), shadow, "cloud") for bias in CLOUD_BIASES])
         kept = len(ours) / (len(ours) + HALF_AT)
-        out[level] = _calibration(ours, cloud + kept * (own - cloud), shadow, out["default"].temperature)
+        bias = common + kept * (_best(ours) - common)
+        out[level] = _calibration(ours, bias, out["default"].temperature)
     return out
 
 
-def mean_iou(drawn: Sequence[Drawn], cloud_bias: float, shadow_bias: float, question: str) -> float:
-    """Intersection over union of ``cloud`` or ``shadow``, pooled over each source, averaged over sources.
+def mean_iou(drawn: Sequence[Drawn], bias: float) -> float:
+    """Intersection over union of cloud, pooled over each source, averaged over sources; NaN without any cloud.
 
-    Pixels whose label leaves the question open do not count, sources without a pixel of the class neither; NaN where
-    there is none.
+    Pixels whose label leaves the question open do not count.
     """
     counts: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(3, np.int64))
     for one in drawn:
-        four = fold((one.logits + _shift(cloud_bias, shadow_bias))[:, None], Calibration())[:, 0]
-        codes = decide(np.exp(four - four.max(axis=0)))
-        wanted = np.uint8(lab.CLOUD if question == "cloud" else lab.SHADOW)
-        truth, other = one.sets & ~wanted == 0, one.sets & wanted == 0
-        found = np.isin(codes, (1, 2)) if question == "cloud" else codes == 3
+        four = fold((one.logits + _shift(bias))[:, None], Calibration())[:, 0]
+        found = np.isin(decide(np.exp(four - four.max(axis=0))), (1, 2))
+        truth, other = one.sets & ~np.uint8(lab.CLOUD) == 0, one.sets & np.uint8(lab.CLOUD) == 0
         counts[one.source] += ((truth & found).sum(), (other & found).sum(), (truth & ~found).sum())
     shares = [hit / (hit + false + missed) for hit, false, missed in counts.values() if hit + missed]
     return float(np.mean(shares)) if shares else float("nan")
 
 
-def _best(values: NDArray[np.float64], scores: Sequence[float]) -> float:
-    """The value of the highest score; of equal ones that nearest to 0; 0 where nothing can be judged."""
-    known = [(score, -abs(float(value)), float(value)) for value, score in zip(values, scores, strict=True)]
-    known = [one for one in known if np.isfinite(one[0])]
-    return max(known)[2] if known else 0.0
+def _best(drawn: Sequence[Drawn]) -> float:
+    """The bias of the highest mean score, the smallest of equal ones; 0 without any cloud."""
+    scores = [mean_iou(drawn, float(bias)) for bias in CLOUD_BIASES]
+    return float(CLOUD_BIASES[int(np.nanargmax(scores))]) if np.isfinite(scores).any() else 0.0
 
 
-def _shift(cloud: float, shadow: float) -> NDArray[np.float32]:
+def _shift(cloud: float) -> NDArray[np.float32]:
     out = np.zeros((len(SEVEN), 1), np.float32)
     out[[SEVEN.index("thin"), SEVEN.index("thick")]] = cloud
-    out[SEVEN.index("shadow")] = shadow
     return out
 
 
-def _calibration(drawn: Sequence[Drawn], cloud: float, shadow: float, temperature: float | None) -> Calibration:
-    shift = _shift(cloud, shadow)
+def _calibration(drawn: Sequence[Drawn], cloud: float, temperature: float | None) -> Calibration:
+    shift = _shift(cloud)
     values = np.concatenate([one.logits for one in drawn], axis=1) + shift
     masks = np.concatenate([one.sets for one in drawn])
     sets = (masks >> np.arange(len(SEVEN), dtype=np.uint8)[:, None] & 1).astype(bool)
