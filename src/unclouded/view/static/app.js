@@ -147,7 +147,8 @@ function clip() {
     const end = name === left && left !== right ? middle : to.x;
     const corners = [[start, from.y], [end, from.y], [end, to.y], [start, to.y]];
     const shape = `polygon(${corners.map(([x, y]) => `${x}px ${y}px`).join(",")})`;
-    map.getPane(name).style.clipPath = swiping ? shape : "";
+    const pane = map.getPane(name); // a new map moves before it has panes
+    if (pane) pane.style.clipPath = swiping ? shape : "";
   }
   element("divider").style.left = `${share * 100}%`;
   element("divider").setAttribute("aria-valuenow", String(Math.round(share * 100)));
