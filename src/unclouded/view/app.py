@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import rio_tiler.io  # noqa: F401  before the first tiles, which come in several threads at once
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
