@@ -65,7 +65,11 @@ BANDS = ({"name": "B02", "min_nm": 446, "max_nm": 542}, {"name": "B03", "min_nm"
             "statistics of 1 bands, and the network has 2",
         ),
         (
-            {"front_end": "bands", "bands": BANDS, "scaling": {"mode": "standardise", "scope": "scene", "mean": (1, 1)}},
+            {
+                "front_end": "bands",
+                "bands": BANDS,
+                "scaling": {"mode": "standardise", "scope": "scene", "mean": (1, 1)},
+            },
             "taken from each scene",
         ),
         ({"task": "removal"}, "removal takes"),

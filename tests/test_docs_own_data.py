@@ -20,7 +20,9 @@ def block(language: str) -> str:
     return found.group(1)
 
 
-def test_the_worked_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_worked_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "my-clouds"
     folder.mkdir()
     (folder / "dataset.yaml").write_text(block("yaml"), encoding="utf-8")

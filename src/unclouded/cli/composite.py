@@ -22,7 +22,7 @@ _DEFAULT = Options()
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where results go."
 )
 @click.option("--name", default="composite", show_default=True, help="First part of the files' names.")
-@click.option("--method", type=click.Choice(METHODS), default="median", show_default=True)
+@click.option("--method", type=click.Choice(METHODS), default="median", show_default=True, help="How dates become one.")
 @click.option(
     "--masks",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -16,7 +16,10 @@ from ._talk import Talk
 @click.command()
 @click.argument("masks", nargs=-1, required=True, metavar="MASK...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: beside the mask.")
-@click.option("--format", "ending", type=click.Choice(["fgb", "parquet"]), default="fgb", show_default=True)
+@click.option(
+    "--format", "ending", type=click.Choice(["fgb", "parquet"]), default="fgb", show_default=True,
+    help="FlatGeobuf or GeoParquet.",
+)  # fmt: skip
 @click.option(
     "--class", "classes", multiple=True, type=click.Choice([one.name for one in CLASSES]),
     help="Class to outline; may be given several times.  [default: clouds and shadows]",

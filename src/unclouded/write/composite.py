@@ -150,7 +150,7 @@ class CompositeWriter:
 def as_counts(image: NDArray[np.float32]) -> NDArray[np.int16]:
     """Reflectance as counts of 0.0001.
 
-    >>> as_counts(np.float32([0.12345, np.nan])).tolist()
+    >>> as_counts(np.float32([0.1234, np.nan])).tolist()
     [1234, -32768]
     """
     counts = np.clip(np.rint(np.nan_to_num(image) / SCALE), NO_DATA + 1, 32767)
