@@ -20,6 +20,7 @@ from unclouded.compositing import clear_of, composite
 from unclouded.errors import InputError, OutputError
 from unclouded.infer.composites import NO_DATE, best_scores, compose, distance_to, geometric_median, reach
 
+from .fakes_batch import write_scenes
 from .fakes_command import run
 from .fakes_scene import BANDS, UTM_GRID, make_scene
 
@@ -246,6 +247,27 @@ def test_files_hold_what_memory_would_hold(tmp_path):
         unclouded.composite(scenes, masks=masks, output=tmp_path, name="june")
     unclouded.composite(scenes, masks=masks, output=tmp_path, name="june", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["june.json", "june.tif", "june_dates.tif"]
+
+
+@pytest.mark.filterwarnings("ignore::unclouded.errors.UncloudedWarning")
+def test_resume_keeps_what_the_same_scenes_masks_and_settings_made(tmp_path):
+    paths = write_scenes(tmp_path / "in", 2)
+    for path in paths:
+        unclouded.mask(path, output=tmp_path / "masks", level="toa")
+    scenes = [unclouded.open_scene(path, level="toa") for path in paths]
+    out = {"output": tmp_path / "out", "resume": True}
+    first = unclouded.composite(scenes, **out)
+    made = first.outputs["item"].stat().st_mtime_ns
+    again = unclouded.composite(scenes, masks=tmp_path / "masks", **out)  # the masks that it would make itself
+    assert again.outputs["item"].stat().st_mtime_ns == made
+    assert again.filled_percent == pytest.approx(first.filled_percent, abs=1e-4)
+    assert again.scenes == first.scenes
+    (tmp_path / "masks" / "scene00.json").unlink()  # masks of whoever made them
+    for change in ({"buffer": 5}, {"method": "medoid"}, {"bands": ["red"]}, {"masks": tmp_path / "masks"}):
+        unclouded.composite(scenes, **out, **change)
+        new = (tmp_path / "out" / "composite.json").stat().st_mtime_ns
+        assert new != made
+        made = new
 
 
 def test_windows_do_not_show(tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ Dask arrays; the result is then lazy, and the same however they are chunked.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +26,7 @@ from rasterio.windows import Window
 
 from .errors import InputError
 from .infer.composites import METHODS, NO_DATE, Composite, Method, best_scores, compose, distance_to, reach
+from .infer.runner import load_runner
 from .options import Options
 from .scene import Band, Scene, metres_per_pixel
 
@@ -72,6 +75,7 @@ def composite(
     output: str | os.PathLike[str] | None = None,
     name: str = "composite",
     overwrite: bool = False,
+    resume: bool = False,
     options: Options | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Composited:
@@ -89,6 +93,7 @@ def composite(
         output: folder for the files, which are written while they are made; None keeps the result in memory.
         name: first part of the files' names.
         overwrite: replace existing files.
+        resume: keep existing, complete files that were made of the same scenes, masks and settings.
         options: settings of the masking that is done now.
         progress: called with the share done, 0 to 1.
 
@@ -115,17 +120,34 @@ def composite(
     if hasattr(scenes, "dims"):
         return _of_cube(scenes, masks, method, target, buffer)
     stack = Stack.open(scenes, bands)
+    options = options or Options()
     kept = None if output is None else Path(output).expanduser()
+    same = ""
     if kept is not None:
-        from .write.composite import check_free
+        from .write.composite import paths_of
+        from .write.resume import plan_files
 
-        check_free(kept, name, overwrite)
+        same = stack.fingerprint(masks, method, target, buffer, options)
+        paths = paths_of(kept, name)
+        if not plan_files(kept, name, paths, list(paths.values()), same, overwrite=overwrite, resume=resume):
+            return _finished_before(stack, paths)
     with ExitStack() as around:
-        read_mask = stack.masks(masks, method, options or Options(), around)
+        read_mask = stack.masks(masks, method, options, around)
         parts = stack.windows(read_mask, method, target, buffer, progress)
         if kept is not None:
-            return _to_files(stack, parts, kept, name, method, target, buffer)
+            return _to_files(stack, parts, kept, name, method, target, buffer, same)
         return _in_memory(stack, parts)
+
+
+def mask_options(options: Options, method: str) -> Options:
+    """Settings that scenes are masked with for a composite.
+
+    >>> mask_options(Options(quicklook=True), "best").probability
+    True
+    """
+    return options.but(
+        probability=method == "best", quicklook=False, resolution_m=None, overwrite=False, resume=False
+    )
 
 
 @dataclass(frozen=True)
@@ -185,15 +207,46 @@ class Stack:
             ) from err
         return cls(tuple(scenes), chosen, names, grid)
 
+    def fingerprint(self, masks: Any, method: str, target: str | None, buffer: int, options: Options) -> str:
+        """Checksum over everything that decides the files: scenes, their masks, bands, settings.
+
+        Masks in a folder count as their items say that they were made, so that they are the same whether they were
+        made before or are still to be made.
+        """
+        from .write.resume import FINGERPRINT, fingerprint
+
+        def of_folder(folder: Path, scene: Scene) -> list[Any]:
+            try:
+                item = json.loads((folder / f"{scene.id}.json").read_text(encoding="utf-8"))
+                return [item["properties"][FINGERPRINT]]
+            except (OSError, ValueError, KeyError, TypeError):  # masks of other makers have no such item
+                paths = [folder / f"{scene.id}_{product}.tif" for product in ("mask", "prob")]
+                return [[path.stat().st_size, path.stat().st_mtime_ns] for path in paths if path.exists()]
+
+        seen: list[Any]
+        if masks is None:
+            sha256 = load_runner(options.model, options.threads).sha256
+            seen = [[fingerprint(scene, sha256, mask_options(options, method))] for scene in self.scenes]
+        elif isinstance(masks, (str, os.PathLike)):
+            seen = [of_folder(Path(masks).expanduser(), scene) for scene in self.scenes]
+        else:
+            seen = [hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest() for one in masks]
+        parts = {
+            "scenes": [fingerprint(scene, "", Options()) for scene in self.scenes],
+            "masks": seen,
+            "bands": self.names,
+            "settings": [method, target, buffer],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
     def masks(self, masks: Any, method: str, options: Options, around: ExitStack) -> list[_Mask]:
         """The mask of every scene."""
         if masks is None:
             from . import mask
 
             made = Path(around.enter_context(tempfile.TemporaryDirectory(prefix="unclouded-")))
-            changes = {"probability": method == "best", "resolution_m": None, "quicklook": False}
             for scene in self.scenes:
-                mask(scene, options.but(**changes), output=made)
+                mask(scene, mask_options(options, method), output=made)
             masks = made
         if isinstance(masks, (str, os.PathLike)):
             return [_FileMask.find(Path(masks).expanduser(), scene) for scene in self.scenes]
@@ -407,8 +460,10 @@ def _to_files(
     method: str,
     target: str | None,
     buffer: int,
+    same: str,
 ) -> Composited:
     from .write.composite import CompositeWriter, write_composite_item
+    from .write.resume import FINGERPRINT
 
     valid = 0
     with CompositeWriter(folder, name, stack.grid, [band.name for band in stack.bands]) as writer:
@@ -423,11 +478,18 @@ def _to_files(
         "unclouded:buffer": buffer,
         "unclouded:level": stack.scenes[0].level,
         "unclouded:filled_percent": round(100.0 * valid / total, 4),
+        FINGERPRINT: same,
     }
     outputs["item"] = write_composite_item(folder, name, stack.grid, stack.bands, stack.scenes, properties)
     return Composited(
         tuple(scene.id for scene in stack.scenes), filled_percent=100.0 * valid / total, outputs=outputs
     )
+
+
+def _finished_before(stack: Stack, paths: dict[str, Path]) -> Composited:
+    """The composite of an earlier run of the same kind, which was complete."""
+    filled = json.loads(paths["item"].read_text(encoding="utf-8"))["properties"]["unclouded:filled_percent"]
+    return Composited(tuple(scene.id for scene in stack.scenes), filled_percent=float(filled), outputs=dict(paths))
 
 
 def _of_cube(cube: Any, masks: Any, method: Method, target: str | None, buffer: int) -> Composited:

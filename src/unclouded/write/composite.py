@@ -27,7 +27,6 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from .. import __version__
-from ..errors import OutputError
 from ..infer.composites import NO_DATE, Composite
 from ..scene import Band, Scene
 from .atomic import cannot_write, partial_folder, replace_file
@@ -51,17 +50,6 @@ def paths_of(folder: Path, name: str) -> dict[str, Path]:
     """
     ends = {"image": ".tif", "dates": "_dates.tif", "item": ".json"}
     return {product: Path(folder) / f"{name}{end}" for product, end in ends.items()}
-
-
-def check_free(folder: Path, name: str, overwrite: bool) -> None:
-    """Raise OutputError where files of that name exist and are not to be replaced."""
-    existing = [path.name for path in paths_of(folder, name).values() if path.exists()]
-    if existing and not overwrite:
-        raise OutputError(
-            f"Output of '{name}' exists in {folder}: {', '.join(existing)}.",
-            expected="Existing output is kept unless it is said what to do with it.",
-            remedy="Pass --overwrite to replace it, or another folder with -o.",
-        )
 
 
 class CompositeWriter:
