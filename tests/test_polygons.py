@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -20,7 +21,8 @@ from rasterio.features import rasterize
 from unclouded.errors import InputError, MissingDependencyError
 from unclouded.polygons import write_polygons
 
-from .fakes_command import run
+from .fakes_batch import write_scenes
+from .fakes_command import records, run
 from .fakes_results import NO_PLACE, write_result
 
 pytest.importorskip("pyogrio")
@@ -40,6 +42,38 @@ def read(path: Path) -> tuple[dict[str, object], dict[str, list]]:
     meta, _, geometry, fields = raw.read(path)
     columns = dict(zip(meta["fields"], map(list, fields), strict=True))
     return meta, {"geometry": list(shapely.from_wkb(geometry)), **columns}
+
+
+@pytest.mark.parametrize("ending", ["fgb", "parquet"])
+def test_masks_come_with_their_outlines(tmp_path: Path, ending: str) -> None:
+    scenes = write_scenes(tmp_path / "in", 2)
+    out = tmp_path / "out"
+    words = ("mask", *scenes, "-o", out, "--level", "toa", "--json", "--polygons")
+    done = run(*words, ending)
+    assert done.returncode == 0, done.stderr
+    for record in records(done)[:-1]:
+        path = Path(record["outputs"]["polygons"])
+        assert path == out / f"{record['id']}_polygons.{ending}"
+        with rasterio.open(record["outputs"]["mask"]) as file:
+            assert sum(read(path)[1]["pixels"]) == np.isin(file.read(1), (1, 2, 3)).sum() > 0
+        asset = json.loads(Path(record["outputs"]["item"]).read_text())["assets"]["polygons"]
+        assert asset["href"] == f"./{path.name}"
+    assert {one["status"] for one in records(run(*words, ending, "--resume"))[:-1]} == {"kept"}
+    path.unlink()
+    assert [one["status"] for one in records(run(*words, ending, "--resume"))[:-1]] == ["kept", "done"]
+    other = {"fgb": "parquet", "parquet": "fgb"}[ending]
+    assert run(*words, other, "--resume").returncode == 0
+    assert sorted(one.suffix for one in out.glob("*_polygons*")) == [f".{other}"] * 2, "outlines of older masks"
+
+
+def test_a_missing_library_is_told_before_the_scene_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scene,) = write_scenes(tmp_path / "in", 1)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyogrio" else find(name))
+    done = run("mask", scene, "-o", tmp_path / "out", "--level", "toa", "--polygons", "fgb")
+    assert done.returncode == 5
+    assert "unclouded[polygons]" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("ending", ["fgb", "parquet"])

@@ -124,6 +124,10 @@ def mask(
         from .lazy import lazy_mask
 
         return lazy_mask(source, options, reading)
+    if options.polygons:
+        from .polygons import require
+
+        require(options.polygons)
     scene = _scene(source, reading)
     runner = load_runner(options.model, options.threads)
     plan = make_plan(

@@ -146,7 +146,7 @@ def mask_options(options: Options, method: str) -> Options:
     True
     """
     return options.but(
-        probability=method == "best", quicklook=False, resolution_m=None, overwrite=False, resume=False
+        probability=method == "best", quicklook=False, polygons=None, resolution_m=None, overwrite=False, resume=False
     )
 
 

@@ -26,6 +26,7 @@ class Options:
         max_lost_clear: the same for the share of ground free of cloud that may be called cloud.
         probability: also write one probability band per class.
         quicklook: also write a PNG picture of scene and mask.
+        polygons: also write outlines of clouds and shadows, ``fgb`` (FlatGeobuf) or ``parquet`` (GeoParquet).
         overwrite: replace existing output.
         resume: keep existing, complete output of the same input, model and options.
 
@@ -45,6 +46,7 @@ class Options:
     max_lost_clear: float | None = None
     probability: bool = False
     quicklook: bool = False
+    polygons: str | None = None
     overwrite: bool = False
     resume: bool = False
 
@@ -85,6 +87,12 @@ class Options:
                 "Bounds on both missed cloud and lost clear ground were asked for.",
                 expected="One threshold can keep one bound.",
                 remedy="Pass only one of --max-missed-cloud and --max-lost-clear.",
+            )
+        if self.polygons not in (None, "fgb", "parquet"):
+            raise InputError(
+                f"Polygons were asked for as '{self.polygons}'.",
+                expected="They are written as fgb (FlatGeobuf) or parquet (GeoParquet).",
+                remedy="Pass --polygons fgb, or leave the option out.",
             )
         if self.overwrite and self.resume:
             raise InputError(

@@ -7,6 +7,7 @@ Outlines follow the pixels' edges and do not overlap; each stands for the pixels
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import warnings
 from collections.abc import Sequence
@@ -71,6 +72,20 @@ def write_polygons(
         save(made, target, outlines, crs)
         replace_file(made, target)
     return len(outlines["class"])
+
+
+def require(ending: str) -> None:
+    """See whether the library for a format is there, before work is done that would be lost without it.
+
+    Args:
+        ending: ``fgb`` or ``parquet``.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    name = "pyogrio" if ending == "fgb" else "pyarrow"
+    if importlib.util.find_spec(name) is None:
+        raise MissingDependencyError.for_extra(name, "polygons")
 
 
 def _trace(mask: Path, codes: Sequence[int], min_pixels: int) -> tuple[dict[str, NDArray[Any]], Any]:

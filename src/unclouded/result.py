@@ -260,6 +260,12 @@ class Run:
 
             picture = folder / f"{scene.id}_quicklook.png"
             outputs["quicklook"] = write_quicklook(scene, outputs["mask"], picture, counts)
+        if self.options.polygons:
+            from .polygons import write_polygons
+
+            outlines = folder / f"{scene.id}_polygons.{self.options.polygons}"
+            write_polygons(outputs["mask"], outlines)
+            outputs["polygons"] = outlines
         item = self.item(outputs, counts)
         outputs["item"] = write_item(item, folder / f"{scene.id}.json")
         return outputs, counts, item
@@ -271,8 +277,8 @@ class Result:
     Attributes:
         id: name of the scene.
         counts: pixels of each class code, no data (255) included.
-        outputs: files by product: ``mask``, ``uncertainty``, ``prob``, ``quicklook``, ``item``; empty while the
-            result is only in memory.
+        outputs: files by product: ``mask``, ``uncertainty``, ``prob``, ``quicklook``, ``polygons``, ``item``; empty
+            while the result is only in memory.
         warnings: what may make the result less good than usual, for people.
         model: card of the model.
         seconds: time that masking took.
@@ -369,7 +375,8 @@ class Result:
 
         Args:
             folder: output folder, made if it does not exist.
-            **changes: fields of Options that concern the output: probability, quicklook, overwrite, resume.
+            **changes: fields of Options that concern the output: probability, quicklook, polygons, overwrite,
+                resume.
 
         Returns:
             The item, also written as ``<id>.json``.
@@ -380,11 +387,11 @@ class Result:
         """
         from .write.resume import plan_outputs
 
-        wrong = changes.keys() - {"probability", "quicklook", "overwrite", "resume"}
+        wrong = changes.keys() - {"probability", "quicklook", "polygons", "overwrite", "resume"}
         if wrong:
             raise InputError(
                 f"save() was given {', '.join(sorted(wrong))}.",
-                expected="It takes probability, quicklook, overwrite and resume: the mask is made already.",
+                expected="It takes probability, quicklook, polygons, overwrite and resume: the mask is made already.",
                 remedy="Pass other options to unclouded.mask.",
             )
         target = Path(folder).expanduser()

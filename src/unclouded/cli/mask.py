@@ -49,6 +49,9 @@ def _parse_resources(ctx: click.Context, param: click.Parameter, value: str | No
 )
 @click.option("--prob", "probability", is_flag=True, help="Also write the probability of each class.")
 @click.option("--quicklook", is_flag=True, help="Also write a picture of scene and mask.")
+@click.option(
+    "--polygons", type=click.Choice(["fgb", "parquet"]), help="Also write outlines, as FlatGeobuf or GeoParquet."
+)
 @click.option("--overwrite", is_flag=True, help="Replace existing output.")
 @click.option("--resume", is_flag=True, help="Keep output that is complete and was made by the same run.")
 @click.option("--dry-run", is_flag=True, help="Only open the inputs and say what would be written.")

@@ -181,7 +181,7 @@ class ProductWriter:
                 self._verify(product, made[product])
         except _RASTER_ERRORS as err:
             raise cannot_write(self.folder, err) from err
-        for stale in (".json", "_quicklook.png", "_prob.tif"):
+        for stale in (".json", "_quicklook.png", "_polygons.fgb", "_polygons.parquet", "_prob.tif"):
             try:
                 (self.folder / f"{self.scene_id}{stale}").unlink(missing_ok=True)
             except OSError as err:

@@ -21,7 +21,7 @@ from ..scene import Scene
 FINGERPRINT = "unclouded:fingerprint"
 """Property of the item that identifies input, model and options."""
 
-_WITHOUT_EFFECT = frozenset({"overwrite", "resume", "threads", "quicklook", "probability"})
+_WITHOUT_EFFECT = frozenset({"overwrite", "resume", "threads", "quicklook", "probability", "polygons"})
 _log = logging.getLogger("unclouded")
 
 
@@ -36,6 +36,8 @@ def output_paths(folder: Path, scene_id: str, options: Options) -> dict[str, Pat
         names["prob"] = "_prob.tif"
     if options.quicklook:
         names["quicklook"] = "_quicklook.png"
+    if options.polygons:
+        names["polygons"] = f"_polygons.{options.polygons}"
     names["item"] = ".json"
     return {product: Path(folder) / f"{scene_id}{end}" for product, end in names.items()}
 
@@ -76,7 +78,7 @@ def plan_outputs(folder: Path, scene_id: str, wanted: str, options: Options) -> 
         folder: output folder, which need not exist.
         scene_id: name of the scene.
         wanted: :func:`fingerprint` of the run.
-        options: its ``overwrite``, ``resume``, ``probability`` and ``quicklook`` decide.
+        options: its ``overwrite``, ``resume`` and the optional files that it asks for decide.
 
     Returns:
         True if the scene has to be processed, False if complete output of the same run can be kept (``resume``).
@@ -86,9 +88,9 @@ def plan_outputs(folder: Path, scene_id: str, wanted: str, options: Options) -> 
             made by unclouded, or the folder's name is not UTF-8.
     """
     paths = output_paths(folder, scene_id, options)
-    everything = output_paths(folder, scene_id, options.but(probability=True, quicklook=True))
+    anything = output_paths(folder, scene_id, options.but(probability=True, quicklook=True))
     return plan_files(
-        folder, scene_id, paths, list(everything.values()), wanted, overwrite=options.overwrite, resume=options.resume
+        folder, scene_id, paths, list(anything.values()), wanted, overwrite=options.overwrite, resume=options.resume
     )
 
 

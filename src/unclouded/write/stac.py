@@ -44,13 +44,16 @@ _TITLES = {
     "uncertainty": "Uncertainty: entropy of the class probabilities as a share of its maximum",
     "prob": "Probability of each class",
     "quicklook": "Picture of the scene and its mask",
+    "polygons": "Outlines of clouds and shadows",
 }
 _ROLES = {
     "mask": ["data", "cloud", "cloud-shadow"],
     "uncertainty": ["data", "uncertainty"],
     "prob": ["data", "probability"],
     "quicklook": ["overview"],
+    "polygons": ["data", "cloud", "cloud-shadow"],
 }
+_VECTORS = {".fgb": "application/vnd.flatgeobuf", ".parquet": "application/vnd.apache.parquet"}
 _MEANING = {
     0: "Neither cloud nor cloud shadow: land, water, snow and ice.",
     1: "Cloud that hides the surface.",
@@ -250,6 +253,8 @@ def _asset(product: str, path: Path, geobox: GeoBox, counts: Mapping[int, int]) 
     fields: dict[str, Any] = {}
     if product == "quicklook":
         return pystac.Asset(path.resolve().as_posix(), _TITLES[product], None, "image/png", _ROLES[product])
+    if product == "polygons":
+        return pystac.Asset(path.resolve().as_posix(), _TITLES[product], None, _VECTORS[path.suffix], _ROLES[product])
     pixel: dict[str, Any] = {"data_type": "uint8", "nodata": NO_DATA}
     if (size := _pixel_m(geobox)) is not None:
         pixel["raster:spatial_resolution"] = size
