@@ -15,8 +15,8 @@ import pytest
 import unclouded
 from unclouded.batch import run
 from unclouded.batch_task import Task
+from unclouded.batch_treatments import Masking
 from unclouded.errors import InputError
-from unclouded.options import Options
 
 from .fakes_batch import contents, write_scenes
 from .fakes_command import records
@@ -71,7 +71,7 @@ def test_a_cluster_gives_what_one_process_gives(
 
 
 def test_a_task_carries_no_weights() -> None:
-    assert len(pickle.dumps(Task(0, "scene.tif", "out", Options()))) < 1000
+    assert len(pickle.dumps(Task(0, "scene.tif", "out", Masking()))) < 1000
 
 
 def test_a_killed_worker_loses_nothing(

@@ -318,7 +318,7 @@ def test_real_dates_leave_less_than_one_percent_of_cloud(shared_data, tmp_path):
     items = sorted((shared_data / "stac/mapchete_s2_l2a/sentinel-2-l2a").glob("*/S2*.json"))
     done = run("composite", *items, "-o", tmp_path, "--method", "medoid", "--json")
     assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
+    record = json.loads(done.stdout.splitlines()[0])
     with rasterio.open(record["outputs"]["image"]) as file:
         image = np.where(file.read() == file.nodata, np.nan, file.read() * np.float32(1e-4)).astype(np.float32)
         names = list(file.descriptions)

@@ -1,4 +1,4 @@
-"""One scene of a batch: what is to be done, the doing, and what became of it. All of it travels between processes."""
+"""One input of a batch: what is to be done, the doing, and what became of it. All of it travels between processes."""
 
 from __future__ import annotations
 
@@ -7,30 +7,23 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .batch_inputs import title
+from .batch_treatments import Treatment
 from .errors import OutputError, UncloudedError
-from .options import Options
 from .write.lock import claim, is_claimed
-
-if TYPE_CHECKING:
-    from .scene import Scene
-
-READING = ("sensor", "bands", "scale", "offset", "nodata", "level")
-"""Names of the arguments that say how to read a source, see :func:`unclouded.open_scene`."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One scene to be masked; small, and ready to be sent to another process or machine.
+    """One input to be worked on; small, and ready to be sent to another process or machine.
 
     Attributes:
         number: place of the input in the batch.
-        source: anything that :func:`unclouded.open_scene` takes.
+        source: anything that the treatment opens.
         output: folder of the results.
-        options: settings.
-        reading: how the source is read, see :data:`READING`.
+        treatment: what is done.
         claims: folder where names are reserved, see :func:`unclouded.write.lock.claim`.
         dry_run: only open the source.
     """
@@ -38,8 +31,7 @@ class Task:
     number: int
     source: Any
     output: str
-    options: Options
-    reading: Mapping[str, Any] = field(default_factory=dict)
+    treatment: Treatment
     claims: str | None = None
     dry_run: bool = False
 
@@ -54,13 +46,14 @@ class Outcome:
         status: ``done``, ``kept`` (finished by an earlier run), ``planned`` (dry run) or ``failed``.
         id: name of the scene; None if it could not be opened.
         outputs: files by product.
-        cloud_percent: share of cloud among the pixels with data; None where there are none.
+        figures: what was found: ``cloud_percent`` of masks, None where there is no data; ``rebuilt_percent`` and
+            ``pixels`` of removal; ``scenes`` and ``filled_percent`` of composites.
         seconds: time that it took.
         warnings: what may make the result less good than usual.
         error: why it failed.
         kind: name of the error's class.
-        stage: where it failed: ``open``, ``mask``, ``write``, ``worker`` (the process died) or ``check`` (the files
-            were gone at the end).
+        stage: where it failed: ``open``, ``mask``, ``remove``, ``composite``, ``write``, ``worker`` (the process
+            died) or ``check`` (the files were gone at the end).
         trace: the error's traceback.
     """
 
@@ -69,7 +62,7 @@ class Outcome:
     status: str
     id: str | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
-    cloud_percent: float | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     error: UncloudedError | None = None
@@ -84,7 +77,7 @@ class Outcome:
             "input": self.source,
             "status": self.status,
             "outputs": dict(self.outputs),
-            "cloud_percent": self.cloud_percent,
+            **self.figures,
             "seconds": round(self.seconds, 3),
             "warnings": list(self.warnings),
         }
@@ -95,44 +88,50 @@ class Outcome:
 
 
 def do_task(task: Task, progress: Callable[[float], None] | None = None) -> Outcome:
-    """Mask one scene of a batch, and tell what became of it.
+    """Work on one input of a batch, and tell what became of it.
 
     Args:
-        task: the scene.
+        task: the input.
         progress: called with the share that is done, 0 to 1.
 
     Returns:
         The outcome; errors are part of it, nothing is raised.
     """
-    from .readers import open_scene
-    from .write.resume import output_paths, plan_outputs
-
     begin = time.monotonic()
-    name, stage = title(task.source), "open"
-    out = Outcome(task.number, name, "failed")
+    name, stage, treatment = title(task.source), "open", task.treatment
+    out = Outcome(task.number, name, "failed", figures=dict.fromkeys(treatment.figures))
     try:
-        scene = open_scene(task.source, resolution_m=task.options.resolution_m, **task.reading)
-        out = replace(out, id=scene.id)
+        opened = treatment.open(task.source)
+        out = replace(out, id=opened.id)
         folder = Path(task.output)
         stage = "write"
-        options, again = task.options, False
+        again = False
         if task.claims is not None:
             claims = Path(task.claims)
-            again = is_claimed(claims, scene.id)
+            again = is_claimed(claims, opened.id)
             if not again:  # before the name is claimed: what is there was not made by this run
-                plan_outputs(folder, scene.id, "", options)
-            claim(claims, scene.id, task.number, name)
-            if again and not options.overwrite:  # a worker died over it, and what it left is in the way
-                options = options.but(resume=True)
-        paths = output_paths(folder, scene.id, task.options)
+                treatment.check_free(folder, opened.id)
+            claim(claims, opened.id, task.number, name)
+            if again and not treatment.options.overwrite:  # a worker died over it, and what it left is in the way
+                treatment = treatment.but(resume=True)
+        paths = treatment.paths(folder, opened.id)
         if task.dry_run:
             planned = {product: str(path) for product, path in paths.items()}
-            out = replace(out, status="planned", outputs=planned, warnings=scene.warnings)
+            out = replace(out, status="planned", outputs=planned, warnings=opened.warnings)
         else:
-            stage = "mask"
-            out = _masked(scene, folder, options, paths["item"], out, progress)
-            if again and not task.options.resume:  # what was kept was made by this run
-                out = replace(out, status="done")
+            stage = treatment.stage
+            before = _written(paths["item"])
+            made = treatment.run(opened, folder, progress)
+            kept = before is not None and _written(paths["item"]) == before
+            if again and not task.treatment.options.resume:
+                kept = False  # what was kept was made by this run
+            out = replace(
+                out,
+                status="kept" if kept else "done",
+                outputs={product: str(path) for product, path in made.outputs.items()},
+                figures=made.figures,
+                warnings=made.warnings,
+            )
     except UncloudedError as err:
         stage = "write" if isinstance(err, OutputError) else stage
         trace = traceback.format_exc()
@@ -146,22 +145,6 @@ def do_task(task: Task, progress: Callable[[float], None] | None = None) -> Outc
         trace = traceback.format_exc()
         out = replace(out, error=foreseen, kind=type(err).__name__, stage=stage, trace=trace)
     return replace(out, seconds=time.monotonic() - begin)
-
-
-def _masked(
-    scene: Scene, folder: Path, options: Options, item: Path, out: Outcome, progress: Callable[[float], None] | None
-) -> Outcome:
-    from .api import mask
-
-    before = _written(item)
-    result = mask(scene, options, output=folder, progress=progress)
-    return replace(
-        out,
-        status="kept" if before is not None and _written(item) == before else "done",
-        outputs={product: str(path) for product, path in result.outputs.items()},
-        cloud_percent=result.cloud_percent,
-        warnings=result.warnings,
-    )
 
 
 def _written(item: Path) -> tuple[int, int] | None:

@@ -46,7 +46,10 @@ def _lost(task: Task, found: str, kind: str = "UncloudedError") -> Outcome:
         expected="A worker that ends in the middle of a scene has most often run out of memory.",
         remedy="Pass a smaller --tile or fewer --jobs, or give the workers more memory; then go on with --resume.",
     )
-    return Outcome(task.number, title(task.source), "failed", error=error, kind=kind, stage="worker")
+    figures = dict.fromkeys(task.treatment.figures)
+    return Outcome(
+        task.number, title(task.source), "failed", figures=figures, error=error, kind=kind, stage="worker"
+    )
 
 
 @contextmanager
@@ -124,7 +127,7 @@ def _in_processes(tasks: Iterable[Task], jobs: int, tell: Tell) -> Generator[Out
                         if tries[worker.task.number] < _TRIES:
                             waiting.appendleft(worker.task)
                         else:
-                            yield _lost(worker.task, f"Two worker processes ended while they masked it ({how}).")
+                            yield _lost(worker.task, f"Two worker processes ended while they worked on it ({how}).")
                 elif isinstance(message, float):
                     if worker.task is not None:
                         tell(worker.task.number, message)
@@ -237,7 +240,8 @@ def _on_dask(
     def submit(count: int) -> list[Any]:
         new = []
         for task in islice(left, count):
-            future = client.submit(_on_worker, task, pure=False, key=f"unclouded-mask-{os.urandom(8).hex()}", **kept)
+            key = f"unclouded-{task.treatment.stage}-{os.urandom(8).hex()}"
+            future = client.submit(_on_worker, task, pure=False, key=key, **kept)
             pending[future] = task
             new.append(future)
         return new
@@ -264,11 +268,12 @@ def _on_dask(
 def _on_worker(task: Task) -> Outcome:
     """A task on a Dask worker: one thread for the network, as a task takes one of the worker's threads."""
     _quiet()
-    options = task.options.but(threads=task.options.threads or 1)
+    treatment = task.treatment.but(threads=task.treatment.options.threads or 1)
     # Tasks of several threads would each load it at first. If it cannot be loaded the task will tell.
-    with _LOADING, suppress(ModelError, MissingDependencyError):
-        load_runner(options.model, options.threads)
-    return do_task(replace(task, options=options))
+    for name in treatment.models():
+        with _LOADING, suppress(ModelError, MissingDependencyError):
+            load_runner(name, treatment.options.threads)
+    return do_task(replace(task, treatment=treatment))
 
 
 _LOADING = threading.Lock()

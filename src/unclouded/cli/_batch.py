@@ -2,53 +2,92 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
 
 from ..errors import UncloudedError
 from ._talk import Talk, report, report_unexpected
 
 if TYPE_CHECKING:
-    from ..batch import Outcome
-    from ..options import Options
+    from ..batch import Outcome, Summary
 
-_LOG = logging.getLogger("unclouded")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def batch_options(function: _Function) -> _Function:
+    """Add the options that say where and how many inputs are worked on, as the argument ``way``."""
+
+    @wraps(function)
+    def gathered(*args: Any, **settings: Any) -> Any:
+        way = {name: settings.pop(name) for name in ("dry_run", "fail_fast", "jobs", "dask", "dask_resources")}
+        alone = way["dask"] is None
+        if way["jobs"] < 0 or (not alone and way["jobs"] != 1) or (way["dask_resources"] is not None and alone):
+            raise click.UsageError(
+                "--jobs is not negative, stands without --dask, and --dask-resources with it.",
+                click.get_current_context(),
+            )
+        way["client"], way["resources"] = way.pop("dask"), way.pop("dask_resources")
+        return function(*args, way=way, **settings)
+
+    for decorate in reversed(
+        (
+            click.option("--overwrite", is_flag=True, help="Replace existing output."),
+            click.option("--resume", is_flag=True, help="Keep output that is complete and was made by the same run."),
+            click.option("--dry-run", is_flag=True, help="Only open the inputs and say what would be written."),
+            click.option("--fail-fast", is_flag=True, help="Stop at the first scene that fails."),
+            click.option(
+                "--jobs",
+                default=1,
+                show_default=True,
+                metavar="N",
+                help="Worker processes; they share the cores. 0: one per core.",
+            ),
+            click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster whose workers do the work."),
+            click.option(
+                "--dask-resources",
+                callback=_parse_resources,
+                metavar="NAME=COUNT,...",
+                help="What a scene takes of a Dask worker's resources, e.g. GPU=1.",
+            ),
+        )
+    ):
+        gathered = decorate(gathered)
+    return cast(_Function, gathered)
+
+
+def _parse_resources(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, float] | None:
+    """``GPU=1,MEMORY=2e9`` as a mapping."""
+    if value is None:
+        return None
+    out: dict[str, float] = {}
+    for part in value.split(","):
+        name, _, count = part.partition("=")
+        try:
+            out[name.strip()] = float(count)
+        except ValueError as err:
+            raise click.BadParameter(f"'{part}' is not of the form name=count.", ctx, param) from err
+    return out
 
 
 def run_batch(
-    talk: Talk,
-    inputs: Sequence[str],
-    output: Path,
-    options: Options,
-    *,
-    jobs: int,
-    dask: str | None,
-    resources: dict[str, float] | None,
-    **settings: Any,
+    talk: Talk, task: str, many: bool, work: Callable[..., Summary], told: Callable[[Mapping[str, Any]], str]
 ) -> int:
-    """Mask scenes, see :func:`unclouded.batch.run`, and tell of each as it is finished.
+    """Do a batch, and tell of each outcome as it comes.
 
     Args:
         talk: where to speak.
-        inputs: what to mask.
-        output: folder of the results.
-        options: settings of every scene.
-        jobs: worker processes.
-        dask: address of a scheduler in place of processes.
-        resources: what a task takes of a Dask worker's resources.
-        **settings: ``dry_run``, ``fail_fast``, and how to read the inputs.
+        task: title of the bar of progress.
+        many: whether there are several inputs, which messages then name.
+        work: does it; takes ``on_outcome`` and ``progress``, see :func:`unclouded.batch.run`.
+        told: what to say of an outcome's figures.
 
     Returns:
         Exit code: 0 if all succeeded; the error's own if the only input failed; 1 if any of several did.
     """
-    from ..batch import run
-    from ..batch_inputs import sources
-
-    found = sources(inputs)
-    many = len(found) > 1
 
     def tell(outcome: Outcome) -> None:
         if outcome.error is not None:
@@ -61,24 +100,37 @@ def run_batch(
         else:
             for warning in outcome.warnings:
                 talk.say(f"warning: {outcome.id}: {warning}")
-            percent = outcome.cloud_percent
-            cover = "no valid pixel" if percent is None else f"{percent:.1f} % cloud"
-            talk.say(f"{outcome.id}: {outcome.status}, {cover}, {outcome.seconds:.1f} s")
+            talk.say(f"{outcome.id}: {outcome.status}, {told(outcome.figures)}, {outcome.seconds:.1f} s")
             talk.put(outcome.outputs["item"])
         talk.emit(outcome.record())
 
-    with talk.progress(f"{len(found)} scenes" if many else "1 scene") as progress:
-        summary = run(
-            found, output, options, jobs=jobs, client=dask, resources=resources, on_outcome=tell, progress=progress,
-            **settings,
-        )  # fmt: skip
+    with talk.progress(task) as progress:
+        summary = work(on_outcome=tell, progress=progress)
     talk.emit({"summary": summary.record()})
-    if many:
-        told = ", ".join(f"{count} {status}" for status, count in summary.tally.items())
-        talk.say(f"{summary.scenes} scenes: {told}.")
+    if many or summary.scenes > 1:
+        counted = ", ".join(f"{count} {status}" for status, count in summary.tally.items())
+        talk.say(f"{summary.scenes} {task.split()[-1]}: {counted}.")
         for one in summary.failures:
             talk.say(f"  failed: {one.id or one.source} ({one.stage}): {one.error and one.error.found}")
     return summary.exit_code
+
+
+def counted(found: Sequence[Any], what: str) -> str:
+    """Number of things, with their name.
+
+    >>> counted([1, 2], "scene")
+    '2 scenes'
+    """
+    return f"{len(found)} {what}{'s' * (len(found) != 1)}"
+
+
+def percent(share: float | None, of: str) -> str:
+    """A share for people, and what it is a share of.
+
+    >>> percent(12.34, "cloud"), percent(None, "cloud")
+    ('12.3 % cloud', 'no valid pixel')
+    """
+    return "no valid pixel" if share is None else f"{share:.1f} % {of}"
 
 
 def run_each(

@@ -42,29 +42,15 @@ def expand(words: Sequence[str]) -> list[str]:
     return out
 
 
-def reading_options(function: _Function) -> _Function:
-    """Add the options that say what an input is, for inputs that do not say it themselves."""
-    for decorate in reversed(
-        (
-            click.option("--sensor", help="Sensor of the input, see 'unclouded sensors list'. Default: detected."),
-            click.option(
-                "--bands",
-                callback=_parse_bands,
-                metavar="NAME=NUMBER,...",
-                help="Bands of a plain raster, e.g. red=3,green=2,blue=1,nir=4.",
-            ),
-            click.option("--scale", type=float, help="Reflectance per count, e.g. 0.0001."),
-            click.option("--offset", type=float, help="Reflectance added after scaling, e.g. -0.1."),
-            click.option("--nodata", type=float, help="Stored value of missing pixels."),
-            click.option(
-                "--level",
-                type=click.Choice(["toa", "boa", "counts"]),
-                help="Top of atmosphere, surface, or uncalibrated.",
-            ),
-        )
-    ):
-        function = decorate(function)
-    return function
+def reading_options(function: Any = None, *, bands: bool = True) -> Any:
+    """Add the options that say what an input is, for inputs that do not say it themselves; ``--bands`` if wanted."""
+
+    def add(function: _Function) -> _Function:
+        for decorate in reversed(_READING if bands else (_READING[0], *_READING[2:])):
+            function = decorate(function)
+        return function
+
+    return add if function is None else add(function)
 
 
 def _parse_bands(
@@ -86,3 +72,22 @@ def _parse_bands(
             raise click.BadParameter(f"'{part}' is not of the form name=number; bands are counted from 1.", ctx, param)
         out[name] = int(index)
     return out
+
+
+_READING = (
+    click.option("--sensor", help="Sensor of the input, see 'unclouded sensors list'. Default: detected."),
+    click.option(
+        "--bands",
+        callback=_parse_bands,
+        metavar="NAME=NUMBER,...",
+        help="Bands of a plain raster, e.g. red=3,green=2,blue=1,nir=4.",
+    ),
+    click.option("--scale", type=float, help="Reflectance per count, e.g. 0.0001."),
+    click.option("--offset", type=float, help="Reflectance added after scaling, e.g. -0.1."),
+    click.option("--nodata", type=float, help="Stored value of missing pixels."),
+    click.option(
+        "--level",
+        type=click.Choice(["toa", "boa", "counts"]),
+        help="Top of atmosphere, surface, or uncalibrated.",
+    ),
+)

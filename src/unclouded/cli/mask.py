@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,11 @@ import click
 
 from ..errors import InputError
 from ..options import Options
-from ._batch import run_batch
+from ._batch import batch_options, counted, percent, run_batch
 from ._inputs import READING, expand, reading_options
 from ._talk import Talk
 
 _DEFAULT = Options()
-
-
-def _parse_resources(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, float] | None:
-    """``GPU=1,MEMORY=2e9`` as a mapping."""
-    if value is None:
-        return None
-    out: dict[str, float] = {}
-    for part in value.split(","):
-        name, _, count = part.partition("=")
-        try:
-            out[name.strip()] = float(count)
-        except ValueError as err:
-            raise click.BadParameter(f"'{part}' is not of the form name=count.", ctx, param) from err
-    return out
 
 
 @click.command()
@@ -52,31 +39,10 @@ def _parse_resources(ctx: click.Context, param: click.Parameter, value: str | No
 @click.option(
     "--polygons", type=click.Choice(["fgb", "parquet"]), help="Also write outlines, as FlatGeobuf or GeoParquet."
 )
-@click.option("--overwrite", is_flag=True, help="Replace existing output.")
-@click.option("--resume", is_flag=True, help="Keep output that is complete and was made by the same run.")
-@click.option("--dry-run", is_flag=True, help="Only open the inputs and say what would be written.")
-@click.option("--fail-fast", is_flag=True, help="Stop at the first scene that fails.")
-@click.option(
-    "--jobs", default=1, show_default=True, metavar="N", help="Worker processes; they share the cores. 0: one per core."
-)
-@click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster whose workers mask the scenes.")
-@click.option(
-    "--dask-resources",
-    callback=_parse_resources,
-    metavar="NAME=COUNT,...",
-    help="What a scene takes of a Dask worker's resources, e.g. GPU=1.",
-)
+@batch_options
 @click.pass_context
 def command(
-    ctx: click.Context,
-    inputs: tuple[str, ...],
-    output: Path,
-    dry_run: bool,
-    fail_fast: bool,
-    jobs: int,
-    dask: str | None,
-    dask_resources: dict[str, float] | None,
-    **settings: Any,
+    ctx: click.Context, inputs: tuple[str, ...], output: Path, way: dict[str, Any], **settings: Any
 ) -> None:
     """Find clouds and their shadows in each INPUT.
 
@@ -85,16 +51,18 @@ def command(
     item; the path of the item is written to stdout. One run at a time works in FOLDER; another one ends with exit
     code 1.
     """
+    from ..batch import run
+    from ..batch_inputs import sources
+
     talk = ctx.find_object(Talk) or Talk()
     reading = {name: settings.pop(name) for name in READING}
     try:
         options = Options(**settings)
     except InputError as err:
         raise click.UsageError(str(err), ctx) from err
-    if jobs < 0 or (dask is not None and jobs != 1) or (dask_resources is not None and dask is None):
-        raise click.UsageError("--jobs is not negative, stands without --dask, and --dask-resources with it.", ctx)
+    found = sources(expand(inputs))
     code = run_batch(
-        talk, expand(inputs), output, options,
-        jobs=jobs, dask=dask, resources=dask_resources, dry_run=dry_run, fail_fast=fail_fast, **reading,
+        talk, counted(found, "scene"), len(found) > 1, partial(run, found, output, options, **way, **reading),
+        lambda figures: percent(figures["cloud_percent"], "cloud"),
     )  # fmt: skip
     ctx.exit(code)

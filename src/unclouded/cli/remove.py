@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import click
 from ..classes import CLASSES
 from ..errors import InputError
 from ..remove_options import RemoveOptions
-from ._batch import run_each
+from ._batch import batch_options, counted, percent, run_batch
 from ._inputs import READING, expand, reading_options
 from ._talk import Talk
 
@@ -41,7 +41,7 @@ class _Command(click.Command):
 
 
 @click.command(cls=_Command)
-@click.argument("scene", metavar="SCENE")
+@click.argument("inputs", nargs=-1, required=True, metavar="SCENE...")
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Where results go."
 )
@@ -53,9 +53,15 @@ class _Command(click.Command):
     show_default=True,
     help="What its backscatter is stored as.",
 )
-@click.option("--history", multiple=True, metavar="SCENE...", help="Other dates of the same sensor and level.")
+@click.option("--history", multiple=True, metavar="SCENE...", help="Other dates, of all scenes; same sensor and level.")
 @click.option("--mask", metavar="FILE", help="Mask of the scene, as 'unclouded mask' writes it. Default: made.")
 @click.option("--history-masks", multiple=True, metavar="FILE...", help="Masks of the other dates, in their order.")
+@click.option(
+    "--masks",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Masks of all scenes and dates, as 'unclouded mask' writes them, in place of the two before.",
+)
 @reading_options
 @click.option(
     "--model", default=_DEFAULT.model, show_default=True, help="Removal model, its folder or file, or 'none'."
@@ -73,90 +79,47 @@ class _Command(click.Command):
 @click.option("--tile", default=_DEFAULT.tile, show_default=True, help="Side of the network's window in pixels.")
 @click.option("--halo", default=_DEFAULT.halo, show_default=True, help="Margin of that window that is not used.")
 @click.option("--threads", default=_DEFAULT.threads, show_default=True, help="CPU threads; 0 means all cores.")
-@click.option("--overwrite", is_flag=True, help="Replace existing output.")
-@click.option("--resume", is_flag=True, help="Keep output that is complete and was made by the same run.")
-@click.option("--dry-run", is_flag=True, help="Only open the inputs and say what would be written.")
+@batch_options
 @click.pass_context
 def command(
     ctx: click.Context,
-    scene: str,
+    inputs: tuple[str, ...],
     output: Path,
     sar: str | None,
     sar_unit: Any,
     history: tuple[str, ...],
     mask: str | None,
     history_masks: tuple[str, ...],
-    dry_run: bool,
+    masks: Path | None,
+    way: dict[str, Any],
     **settings: Any,
 ) -> None:
-    """Give back SCENE without its clouds and shadows.
+    """Give back each SCENE without its clouds and shadows.
 
-    SCENE stands first. What other dates show clear is taken from them; what none shows is rebuilt by the model, from
-    radar where there is any. FOLDER gets the image, where each pixel comes from, how large its error is expected to
-    be, and a STAC item, whose path is written to stdout.
+    The scenes stand first: paths, patterns, STAC items, collections or catalogues, or - to read names from stdin. What
+    other dates show clear is taken from them; what none shows is rebuilt by the model, from radar where there is any.
+    No scene is its own other date, so that --history may name all scenes of a series. FOLDER gets for each scene the
+    image, where each pixel comes from, how large its error is expected to be, and a STAC item, whose path is written to
+    stdout. Masks of several scenes are made first, and stay in FOLDER/masks.
     """
+    from ..batch import remove
+    from ..batch_inputs import sources
+
     talk = ctx.find_object(Talk) or Talk()
     reading = {name: settings.pop(name) for name in READING}
     try:
         options = RemoveOptions(**settings)
     except InputError as err:
         raise click.UsageError(str(err), ctx) from err
-
-    def work(source: str) -> dict[str, Any]:
-        from ..readers import open_scene
-        from ..removal import removal_paths, remove
-
-        start = time.monotonic()
-        opened = open_scene(source, **reading)
-        dates = [open_scene(one, **reading) for one in (expand(history) if history else [])]
-        paths = removal_paths(output, opened.id)
-        if dry_run:
-            for path in paths.values():
-                talk.put(str(path))
-            return _record(opened.id, source, "planned", paths, None, None, start, opened.warnings)
-        before = paths["item"].stat().st_mtime_ns if paths["item"].exists() else None
-        with talk.progress(opened.id) as progress:
-            result = remove(
-                opened,
-                options,
-                sar=sar,
-                sar_unit=sar_unit,
-                history=dates,
-                mask=mask,
-                history_masks=history_masks or None,
-                output=output,
-                progress=progress,
-            )
-        for warning in result.warnings:
-            talk.say(f"warning: {opened.id}: {warning}")
-        status = "kept" if before is not None and result.outputs["item"].stat().st_mtime_ns == before else "done"
-        share = "no valid pixel" if result.rebuilt_percent is None else f"{result.rebuilt_percent:.1f} % rebuilt"
-        talk.say(f"{opened.id}: {status}, {share}, {time.monotonic() - start:.1f} s")
-        talk.put(str(result.outputs["item"]))
-        return _record(
-            opened.id, source, status, result.outputs, result.rebuilt_percent, result.counts, start, result.warnings
-        )
-
-    ctx.exit(run_each(talk, [scene], work))
-
-
-def _record(
-    scene_id: str,
-    source: str,
-    status: str,
-    outputs: dict[str, Path],
-    rebuilt: float | None,
-    counts: dict[int, int] | None,
-    start: float,
-    warnings: Any,
-) -> dict[str, Any]:
-    return {
-        "id": scene_id,
-        "input": source,
-        "status": status,
-        "outputs": {product: str(path) for product, path in outputs.items()},
-        "rebuilt_percent": rebuilt,
-        "pixels": counts,
-        "seconds": round(time.monotonic() - start, 3),
-        "warnings": list(warnings),
-    }
+    found = sources(expand(inputs))
+    if len(found) > 1 and (mask or history_masks):
+        raise click.UsageError("Masks of several scenes are given as a folder: --masks.", ctx)
+    work = partial(
+        remove, found, output, options, history=expand(history) if history else (), sar=sar, sar_unit=sar_unit,
+        mask=mask, history_masks=history_masks, masks=masks, **way, **reading,
+    )  # fmt: skip
+    code = run_batch(
+        talk, counted(found, "scene"), len(found) > 1, work,
+        lambda figures: percent(figures["rebuilt_percent"], "rebuilt"),
+    )  # fmt: skip
+    ctx.exit(code)
