@@ -1,6 +1,7 @@
 # Everything here sets itself up in ./.venv: no other preparation is needed.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test slow lint docs clean
@@ -10,7 +11,7 @@ demo: .venv/base  ## mask a simulated Sentinel-2 product and score it
 	$(BIN)/unclouded demo --output demo-out --overwrite
 
 test: lint  ## style, types, and the default test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 slow: .venv/dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
