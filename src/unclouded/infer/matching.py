@@ -6,7 +6,7 @@ its own. Between the cells' middles gains and offsets are interpolated, so that 
 how the scene is cut into tiles.
 
 Least squares give the line that predicts best. Pixels that do not follow it (changed fields, missed clouds) are left
-out step by step; the mean absolute error is taken over all pixels, those included, for it says what to expect.
+out step by step; the errors to expect are taken from all pixels, those included, see :mod:`unclouded.infer.change`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..resample import Line, bilinear
+from .change import Change, with_neighbours
 
 CELL = 64
 """Side of a cell in pixels of the overview that the lines are fitted to."""
@@ -41,21 +42,21 @@ class Matching:
 
     Attributes:
         gain, offset: (band, y, x) float32, one for each cell: ``target = gain * source + offset``.
-        error: expected absolute error in reflectance, mean over the bands, (y, x) float32.
+        change: what the errors are.
         cell: side of a cell in pixels of the scene.
         pixels: commonly clear pixels of the overview that stand behind it.
     """
 
     gain: NDArray[np.float32]
     offset: NDArray[np.float32]
-    error: NDArray[np.float32]
+    change: Change
     cell: int
     pixels: int
 
     @property
     def expected(self) -> float:
         """Expected absolute error, mean over the scene."""
-        return float(self.error.mean())
+        return self.change.whole
 
     def apply(self, values: NDArray[np.float32], first: int, shape: tuple[int, int]) -> NDArray[np.float32]:
         """Rows of the other date as the scene would show them.
@@ -67,10 +68,6 @@ class Matching:
         """
         rows = (first, first + values.shape[1])
         return self._spread(self.gain, rows, shape) * values + self._spread(self.offset, rows, shape)
-
-    def errors(self, first: int, end: int, shape: tuple[int, int]) -> NDArray[np.float32]:
-        """Expected absolute error of some rows, (y, x)."""
-        return self._spread(self.error[np.newaxis], (first, end), shape)[0]
 
     def _spread(
         self, cells: NDArray[np.float32], rows: tuple[int, int], shape: tuple[int, int]
@@ -107,18 +104,16 @@ def match(
         shown = source[:, np.isfinite(source).all(axis=0)]
         spread = float(np.abs(shown - shown.mean(axis=1, keepdims=True)).mean()) if shown.size else 1.0
         ones = np.ones((bands, *cells), np.float32)
-        return Matching(ones, np.zeros_like(ones), np.full(cells, spread, np.float32), CELL * factor, pixels)
+        unknown = Change.unknown(bands, (common.shape[0], common.shape[1]), spread, factor)
+        return Matching(ones, np.zeros_like(ones), unknown, CELL * factor, pixels)
     gain, offset = np.empty((2, bands, *cells), np.float32)
     for band in range(bands):
         gain[band], offset[band] = _lines(source[band], target[band], common)
-    lines = Matching(gain, offset, np.zeros(cells, np.float32), CELL, pixels)
     height, width = common.shape
-    residual = np.abs(lines.apply(source, 0, (height, width)) - target).mean(axis=0)
-    count, total = _cell_sums(np.stack([common, np.where(common, residual, 0.0)]))
-    whole = total.sum() / count.sum()
-    count, total = _with_neighbours(count), _with_neighbours(total)
-    error = (total + PRIOR * whole) / (count + PRIOR)
-    return Matching(gain, offset, error.astype(np.float32), CELL * factor, pixels)
+    lines = Matching(gain, offset, Change.unknown(bands, (height, width), 0.0), CELL, pixels)
+    made = lines.apply(source, 0, (height, width))
+    change = Change.of(made, np.abs(made - target).mean(axis=0), common, factor)
+    return Matching(gain, offset, change, CELL * factor, pixels)
 
 
 def _lines(
@@ -136,7 +131,7 @@ def _lines(
         keep = inliers
     slope, level, spread = _line(x[keep], y[keep])
     px, py = np.where(keep, x, 0.0).astype(np.float64), np.where(keep, y, 0.0).astype(np.float64)
-    n, sx, sy, sxx, sxy = (_with_neighbours(one) for one in _cell_sums(np.stack([keep, px, py, px * px, px * py])))
+    n, sx, sy, sxx, sxy = (with_neighbours(one) for one in _cell_sums(np.stack([keep, px, py, px * px, px * py])))
     some = np.maximum(n, 1.0)
     mx, my = sx / some, sy / some
     gain = (sxy - n * mx * my + PRIOR * slope * spread) / np.maximum(sxx - n * mx * mx + PRIOR * spread, 1e-12)
@@ -160,12 +155,3 @@ def _cell_sums(planes: NDArray[np.floating]) -> NDArray[np.float64]:
     """Sums over the cells, (plane, y, x)."""
     out = np.add.reduceat(planes.astype(np.float64), np.arange(0, planes.shape[1], CELL), axis=1)
     return np.add.reduceat(out, np.arange(0, planes.shape[2], CELL), axis=2)
-
-
-def _with_neighbours(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each cell with a quarter of its four neighbours and a sixteenth of the four at its corners."""
-    for axis in (0, 1):
-        padded = np.pad(cells, [(1, 1) if one == axis else (0, 0) for one in (0, 1)])
-        low, high = (np.take(padded, np.arange(k, k + cells.shape[axis]), axis) for k in (0, 2))
-        cells = cells + 0.25 * (low + high)
-    return cells

@@ -226,8 +226,8 @@ def _prepared(plan: RemovalPlan, first: int, end: int) -> _Rows:
         for row in range(0, end - first, _ROWS):
             part = slice(row, row + _ROWS)
             other = date.matching.apply(date.encoding.reflectance(values[:, part]), first + row, plan.shape)
+            error[part] += share[part] * date.matching.change.errors(other, first + row, plan.shape)
             filled[:, part] += share[part] * np.nan_to_num(other)
-        error += share * date.matching.errors(first, end, plan.shape)
         left = left * (1 - weight)
     radar = np.zeros((0, *alpha.shape), np.float32)
     if plan.card is not None and plan.card.sar:
