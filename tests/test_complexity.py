@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from importlib.util import find_spec
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -17,7 +19,7 @@ from unclouded.models import complexity as cx  # noqa: E402
 from unclouded.models.step_memory import LiveBytes, StepMemory, step_memory, training_steps  # noqa: E402
 from unclouded.nn.kernel_basis import MFFBlock  # noqa: E402
 from unclouded.nn.ss2d import SS2D  # noqa: E402
-from unclouded.train.config_file import read_config  # noqa: E402
+from unclouded.train.config_file import protocols, read_config  # noqa: E402
 
 _NEEDED = ("transformers", "segmentation_models_pytorch", "torchvision")
 baselines = pytest.mark.skipif(not all(map(find_spec, _NEEDED)), reason="needs the extra 'baselines'")
@@ -156,7 +158,7 @@ def test_step_of_a_linear_chain(device):
     torch.manual_seed(0)
     w = 1 << 20
     net = torch.nn.Sequential(torch.nn.Linear(1024, 1024, bias=False), torch.nn.Linear(1024, 1, bias=False)).to(device)
-    x = torch.zeros(1 << 14, 1024, device=device)
+    x = torch.zeros(1 << 12, 1024, device=device)
     found = step_memory(net, lambda: net(x).sum())
     assert found.parameters == 4 * (w + 1024)
     # Two moments, and one step counter for each of the two weights.
@@ -171,8 +173,8 @@ def test_memory_without_values_is_memory_with_values(name):
 
     options = {
         "mscloudcam": {"embed": 24, "depths": [1] * 4, "heads": [1, 1, 2, 2]},
-        "cloudmamba": {"preset": "tiny", "levels": 3},
-        "mmcanet": {"widths": (8, 16, 32), "blocks": (1, 1, 1)},
+        "cloudmamba": {"preset": "tiny", "levels": 2},
+        "mmcanet": {"widths": (8, 16), "blocks": (1, 1), "low": 0, "decoder_blocks": 1},
     }.get(name, {})
     peaks = {}
     threads = torch.get_num_threads()
@@ -199,19 +201,18 @@ def test_parts_make_up_the_papers_batch():
         assert step.model in models.names()
 
 
-PROTOCOLS = {"senseiv2": "senseiv2-segformer-b2", "percentile": "unet-mobilenetv2-percentile"}
-"""Training protocol: its step, where the names differ."""
+STEP_OF = {"unet-mobilenetv2": "unet-mobilenetv2-percentile"}
+"""Network of a protocol: its step, where the names differ."""
 
 
-@pytest.mark.parametrize(
-    "name", ["mscloudcam", "senseiv2", "cloudmamba", "percentile", "mmcanet", "mmcanet-l", "mpir1", "mpir2", "mpir4"]
-)
-def test_the_papers_protocols_train_in_parts_that_fit(name):
-    config, step = read_config(name), training_steps()[PROTOCOLS.get(name, name)]
-    assert config.model.name == step.model
-    assert config.patch.size == step.side
-    assert config.batch * config.accumulate == step.paper_batch
+@pytest.mark.parametrize("name", protocols())
+def test_protocols_train_in_parts_that_fit(name):
+    config = read_config(name)
+    step = training_steps()[STEP_OF.get(config.model.name, config.model.name)]
+    assert step.model == config.model.name
     assert config.batch <= step.batch
+    assert config.batch * config.accumulate == step.paper_batch
+    assert config.patch.size == (128 if name == "simulated" else step.side)
 
 
 def test_every_preset_of_the_five_systems_has_a_step():
@@ -235,7 +236,26 @@ QUICK_STEPS = ("mscloudcam", "senseiv2-segformer-b0")
     "name", [name if name in QUICK_STEPS else pytest.param(name, marks=pytest.mark.slow) for name in training_steps()]
 )
 def test_the_default_part_of_a_step_fits_24_gigabytes(name):
-    assert training_steps()[name].memory().fits(24 * 10**9)
+    step, row = training_steps()[name], page("step")[name]
+    found = step.memory()
+    assert found.fits(24 * 10**9)
+    assert row[:2] == [str(step.side), str(step.paper_batch)]
+    assert row[4] == f"{step.accumulate} x {step.batch}"
+    assert float(row[5]) == pytest.approx(found.peak / 1e9, rel=0.01)
+
+
+def test_the_page_has_every_step_and_every_network():
+    assert list(page("step")) == list(training_steps())
+    assert set(page("network")) == set(models.names())
+
+
+def page(first):
+    """Rows of the table of docs/models-cost.md whose first column is called so, by that column."""
+    lines = iter((Path(__file__).parents[1] / "docs" / "models-cost.md").read_text(encoding="utf-8").splitlines())
+    next(line for line in lines if line.startswith(f"| {first} |"))
+    next(lines)
+    rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in takewhile(str.strip, lines))
+    return {row[0]: row[1:] for row in rows}
 
 
 def test_command(tmp_path):

@@ -148,10 +148,9 @@ def complexity(
     (13, True)
     """
     options = dict(options or {})
-    net = create(name, **options).eval()
+    net = without_values(name, options).eval()
     side = side or default_side(net)
     parts = Counted()
-    net.to("meta")
     inputs = example_inputs(net, 1, side, torch.device("meta"))
     with torch.no_grad(), FlopCounterMode(display=False) as counter, parts.watching(net):
         net(*inputs)
@@ -171,6 +170,13 @@ def complexity(
         published=_published_as(name, options) if side == MASK_SIDE else None,
         speed=speed,
     )
+
+
+def without_values(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """A registered network on the ``meta`` device."""
+    with torch.device("meta"):
+        net = create(name, **options)
+    return net.to("meta")  # legacy constructors of libraries make values all the same
 
 
 def all_costs(

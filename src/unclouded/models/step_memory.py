@@ -28,9 +28,8 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import ModelError
 from ..losses import l1_ssim, set_cross_entropy
-from . import create
 from .cloudmamba import CloudMamba, cloudmamba_loss
-from .complexity import example_inputs
+from .complexity import example_inputs, without_values
 
 BLOCK = 512
 """Bytes that CUDA's allocator rounds a tensor up to."""
@@ -186,7 +185,7 @@ class TrainingStep:
             MissingDependencyError: a library that the network needs is not installed.
         """
         batch = batch or self.batch
-        net = create(self.model, **self.options).to("meta").train()
+        net = without_values(self.model, self.options).train()
         inputs = example_inputs(net, batch, self.side, torch.device("meta"))
         return step_memory(net, lambda: training_loss(net, inputs), accumulate=batch < self.paper_batch)
 
