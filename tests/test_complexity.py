@@ -174,7 +174,7 @@ def test_memory_without_values_is_memory_with_values(name):
     options = {
         "mscloudcam": {"embed": 24, "depths": [1] * 4, "heads": [1, 1, 2, 2]},
         "cloudmamba": {"preset": "tiny", "levels": 2},
-        "mmcanet": {"widths": (8, 16), "blocks": (1, 1), "low": 0, "decoder_blocks": 1},
+        "mmcanet": {"widths": (8, 16, 32), "blocks": (1, 1, 1)},
     }.get(name, {})
     peaks = {}
     threads = torch.get_num_threads()
