@@ -31,7 +31,7 @@ from ..infer.composites import NO_DATE, Composite
 from ..scene import Band, Scene
 from .atomic import cannot_write, partial_folder, replace_file
 from .footprint import footprint
-from .product import BLOCK, CACHE_BYTES, _quiet
+from .layers import BLOCK, CACHE_BYTES, quiet
 from .stac import EXTENSIONS, _pixel_m, _projection, write_item
 
 SCALE = 1e-4
@@ -122,7 +122,7 @@ class CompositeWriter:
 
     def _create(self, product: str, bands: Sequence[str], dtype: str, nodata: int) -> Any:
         place: dict[str, Any] = {} if self.grid.crs is None else {"crs": str(self.grid.crs)}
-        with _quiet():
+        with quiet():
             file = rasterio.open(
                 self._partial / f"{product}.windows.tif", "w", driver="GTiff", dtype=dtype, count=len(bands),
                 height=self.grid.shape.y, width=self.grid.shape.x, nodata=nodata, tiled=True, blockxsize=BLOCK,

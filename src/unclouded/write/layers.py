@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +16,20 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from ..errors import OutputError
 from .atomic import cannot_write, partial_folder, replace_file
-from .product import _RASTER_ERRORS, BLOCK, CACHE_BYTES, _quiet
+
+BLOCK = 512
+"""Side of the blocks of the files in pixels. Strips are gathered to this height, so that no block is written twice."""
+
+CACHE_BYTES = 64 * 2**20
+"""Memory that GDAL may use for blocks while a file is made."""
+
+_RASTER_ERRORS = (RasterioError, CPLE_BaseError, OSError)
 
 
 @dataclass(frozen=True)
@@ -111,7 +121,7 @@ class LayerWriter:
         Raises:
             OutputError: rows are out of order, arrays do not fit, or the disk is full.
         """
-        self._check(row, given)
+        self.check(row, given)
         height = next(iter(given.values())).shape[1]
         done = 0
         while done < height:
@@ -162,26 +172,25 @@ class LayerWriter:
             replace_file(path, out[product])
         return out
 
-    def _check(self, row: int, given: Mapping[str, NDArray[Any]]) -> None:
-        height = next(iter(given.values())).shape[1] if given else 0
+    def check(self, row: int, given: Mapping[str, NDArray[Any]]) -> None:
+        """Refuse strips that would give wrong files; arguments and error as those of :meth:`write_rows`."""
+        height, width = next(iter(given.values())).shape[-2:] if given else (0, 0)
         problem = ""
         if not self._buffers:
             problem = "the writer is not open, use it in a with-block"
-        elif row != self._next_row or row + height > self.geobox.shape.y:
-            problem = f"rows {row} to {row + height} were given where row {self._next_row} is next"
+        elif row != self._next_row:
+            problem = f"row {row} was given where row {self._next_row} is next"
         elif given.keys() != self.layers.keys():
             problem = f"products {', '.join(given)} were given where {', '.join(self.layers)} are wanted"
+        elif width != self.geobox.shape.x or row + height > self.geobox.shape.y:
+            problem = f"{height} x {width} pixels from row {row} do not fit into {tuple(self.geobox.shape)}"
         else:
             for product, values in given.items():
-                shape = (len(self.layers[product].bands), height, self.geobox.shape.x)
+                shape = (len(self.layers[product].bands), height, width)
                 if values.dtype != np.dtype(self.layers[product].dtype) or values.shape != shape:
                     problem = f"{product} is {values.dtype} of shape {values.shape}"
         if problem:
-            raise OutputError(
-                f"Rows of '{self.name}' cannot be written: {problem}.",
-                expected="Strips have all products, the full width and the files' types, in order.",
-                remedy="Correct the calling code.",
-            )
+            raise wrong_rows(self.name, problem)
 
     def _flush(self) -> None:
         """Write the buffered rows."""
@@ -205,7 +214,7 @@ class LayerWriter:
             place["crs"] = str(self.geobox.crs)
         if not self.geobox.affine.is_identity:
             place["transform"] = self.geobox.affine
-        with _quiet():
+        with quiet():
             file = rasterio.open(
                 self._partial / f"{product}.strips.tif",
                 "w",
@@ -242,6 +251,7 @@ class LayerWriter:
             target,
             driver="COG",
             compress="DEFLATE",
+            # On noisy numbers level 6 takes 3.5 times the processor time of level 4 and saves 3 % of the bytes.
             level="6" if layer.codes else "4",
             predictor="NO" if layer.codes else "YES",
             overview_resampling=layer.overview,
@@ -255,10 +265,27 @@ class LayerWriter:
     def _verify(self, product: str, path: Path) -> None:
         """Read a file back: GDAL does not report when the disk fills up while it closes a file."""
         sums = [0] * len(self.layers[product].bands)
-        with _quiet(), rasterio.open(path) as file:
+        with quiet(), rasterio.open(path) as file:
             for row in range(0, file.height, BLOCK):
                 window = Window(0, row, file.width, min(BLOCK, file.height - row))
                 for plane in range(file.count):
                     sums[plane] = zlib.crc32(file.read(plane + 1, window=window), sums[plane])
         if sums != self._sums[product]:
             raise OSError("what was read back differs from what was written, is the disk full?")
+
+
+def wrong_rows(name: str, problem: str) -> OutputError:
+    """The error for strips that would give wrong files."""
+    return OutputError(
+        f"Rows of '{name}' cannot be written: {problem}.",
+        expected="Strips have all products, the full width and the files' types and values, in order.",
+        remedy="Correct the calling code.",
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warning that a file without position has no position."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
