@@ -11,9 +11,15 @@ from unclouded.classes import SEVEN
 from unclouded.data import labels as lab
 from unclouded.data.sample import Sample
 from unclouded.scene import Band
+from unclouded.train import calibration
 from unclouded.train.calibration import certain, fit_calibration, fit_guarantees
 
 BANDS = (Band("r", "red", 640, 680, 20), Band("n", "nir", 840, 880, 20))
+
+
+@pytest.fixture(autouse=True)
+def _no_more_pixels_than_the_images_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "PIXELS", 3600)
 
 
 def drawn(temperature: float, seed: int, level: str) -> tuple[Sample, np.ndarray]:
