@@ -15,20 +15,20 @@ All decays are exp(dt A) with their true exponents, or products of such; nothing
 nothing overflows where the recurrence itself does not, however long the sequence or strong the decay.
 
 The backward pass keeps the inputs and the start state of each chunk, 1/t of all states, and recomputes the rest a
-block of channels at a time. Working memory beside that is two tensors of t state blocks for each thread.
+block of channels at a time. Working memory beside that is two tensors of t state blocks.
 
 Two choices come from measurements on CPUs. The layout (t, s, d, m), with the chunks innermost, gives every operation
 long contiguous rows, also where B and C are broadcast. And a state block stays just below the size at which torch
-divides one operation among threads: blocks are independent, so whole blocks are given to threads instead. Dividing
-thousands of operations of some microseconds each means as many barriers, each of which waits for the slowest thread:
-on a machine that is busy otherwise the scan then takes a hundred times longer.
+divides one operation among threads: these are thousands of operations of some microseconds each, and dividing them
+means as many barriers, each of which waits for the slowest thread. On a machine that is busy otherwise the scan then
+takes a hundred times longer. Python threads with a share of the blocks each do no better: they wait for each other's
+interpreter lock instead.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -65,14 +65,10 @@ class _ChunkedScan(torch.autograd.Function):
             dt_t, b_t, c_t = part.pack(dt), part.pack_shared(B), part.pack_shared(C)
             x_t, total = part.pack(u).mul_(dt_t), dt_t.sum(0)
             y_t = torch.empty_like(x_t)
-
-            def scan(blocks: list[slice], given: tuple[Any, ...] = (part, A, dt_t, total, x_t, b_t, c_t, y_t)) -> Any:
-                return _forward(blocks, *given)
-
-            starts = _in_threads(scan, part.blocks, u.device)
+            starts = _forward(part, A, dt_t, total, x_t, b_t, c_t, y_t)
             part.unpack(y_t, y)
             if any(ctx.needs_input_grad):
-                kept += [start for worker in starts for start in worker]
+                kept += starts
         ctx.save_for_backward(u, dt, A, B, C, *kept)
         return y
 
@@ -86,40 +82,22 @@ class _ChunkedScan(torch.autograd.Function):
             dt_t, u_t, b_t, c_t = part.pack(dt), part.pack(u), part.pack_shared(B), part.pack_shared(C)
             x_t, gy_t, total = u_t * dt_t, part.pack(grad_y), dt_t.sum(0)
             gx_t, gdt_t = torch.empty_like(x_t), torch.empty_like(x_t)
-            # Blocks are handed out to workers in the same order as in the forward pass, and so are their states.
-            workers = _deal(part.blocks, u.device)
-            starts = {blocks[0].start: [kept.pop(0) for _ in blocks] for blocks in workers}
-
-            def scan(
-                blocks: list[slice],
-                starts: dict[int, list[Tensor]] = starts,
-                given: tuple[Any, ...] = (part, A, dt_t, total, x_t, b_t, c_t, gy_t, gx_t, gdt_t, grad_A),
-            ) -> Any:
-                return _backward(blocks, starts[blocks[0].start], *given)
-
-            shared = _in_threads(scan, part.blocks, u.device)
+            starts = [kept.pop(0) for _ in part.blocks]
+            gb_t, gc_t = _backward(part, starts, A, dt_t, total, x_t, b_t, c_t, gy_t, gx_t, gdt_t, grad_A)
             part.unpack(gx_t * dt_t, grad_u)
             part.unpack(gdt_t.addcmul_(gx_t, u_t), grad_dt)
-            part.unpack_shared(torch.stack([gb for gb, _ in shared]).sum(0), grad_B)
-            part.unpack_shared(torch.stack([gc for _, gc in shared]).sum(0), grad_C)
+            part.unpack_shared(gb_t, grad_B)
+            part.unpack_shared(gc_t, grad_C)
         return grad_u, grad_dt, grad_A, grad_B, grad_C
 
 
 def _forward(
-    blocks: list[slice],
-    part: _Part,
-    A: Tensor,
-    dt_t: Tensor,
-    total: Tensor,
-    x_t: Tensor,
-    b_t: Tensor,
-    c_t: Tensor,
-    y_t: Tensor,
+    part: _Part, A: Tensor, dt_t: Tensor, total: Tensor, x_t: Tensor, b_t: Tensor, c_t: Tensor, y_t: Tensor
 ) -> list[Tensor]:
-    """Scan some blocks of channels into ``y_t``; returns the start states of their chunks, (s, d, m) each."""
-    work = x_t.new_empty(part.t * part.state_size(blocks[0]))
+    """Scan all channels into ``y_t``; returns the start states of the chunks of every block, (s, d, m) each."""
+    work = x_t.new_empty(part.t * part.state_size(part.blocks[0]))
     starts = []
-    for block in blocks:
+    for block in part.blocks:
         decays, rate = part.states(work, block), part.rate(A, block)
         dt_b, x_b, y_b = dt_t[:, block], x_t[:, block], y_t[:, block]
         end = torch.zeros_like(decays[0])
@@ -137,9 +115,8 @@ def _forward(
 
 
 def _backward(
-    blocks: list[slice],
-    starts: list[Tensor],
     part: _Part,
+    starts: list[Tensor],
     A: Tensor,
     dt_t: Tensor,
     total: Tensor,
@@ -151,12 +128,12 @@ def _backward(
     gdt_t: Tensor,
     grad_A: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of some blocks of channels into ``gx_t``, ``gdt_t``, ``grad_A``; returns their share of B's and C's."""
-    size = part.t * part.state_size(blocks[0])
+    """Gradients of all channels into ``gx_t``, ``gdt_t``, ``grad_A``; returns those of B and C."""
+    size = part.t * part.state_size(part.blocks[0])
     work_a, work_h = x_t.new_empty(size), x_t.new_empty(size)
     gb_t, gc_t = torch.zeros_like(b_t), torch.zeros_like(c_t)
     row = torch.empty_like(b_t[0])
-    for block, start in zip(blocks, starts, strict=True):
+    for block, start in zip(part.blocks, starts, strict=True):
         decays, states, rate = part.states(work_a, block), part.states(work_h, block), part.rate(A, block)
         dt_b, x_b, gy_b, gx_b, gdt_b = (value[:, block] for value in (dt_t, x_t, gy_t, gx_t, gdt_t))
         h = start
@@ -303,24 +280,3 @@ def _chain(decay: Tensor, end: Tensor, g: int, *, reverse: bool) -> Tensor:
 
 def _backwards(*sequences: Any) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(reversed(tuple(sequence)) for sequence in sequences), strict=True)
-
-
-def _deal(blocks: list[slice], device: torch.device) -> list[list[slice]]:
-    """Blocks dealt out to as many workers as torch may use threads; one worker on other devices than the CPU."""
-    workers = min(len(blocks), torch.get_num_threads()) if device.type == "cpu" else 1
-    return [blocks[worker::workers] for worker in range(workers)]
-
-
-def _in_threads(scan: Callable[[list[slice]], Any], blocks: list[slice], device: torch.device) -> list[Any]:
-    """Results of ``scan`` for each worker's share of the blocks."""
-    shares = _deal(blocks, device)
-    inference = torch.is_inference_mode_enabled()
-
-    def quietly(share: list[slice]) -> Any:
-        with torch.inference_mode(inference), torch.no_grad():  # both modes belong to a thread
-            return scan(share)
-
-    if len(shares) == 1:
-        return [quietly(shares[0])]
-    with ThreadPoolExecutor(len(shares)) as pool:
-        return list(pool.map(quietly, shares))
