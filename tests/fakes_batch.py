@@ -31,19 +31,22 @@ def write_scenes(folder: Path, count: int, size: int = 64) -> list[Path]:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Everything in an output folder, hidden files too: pixels of rasters, and items without what tells when and on
-    how many threads they were made."""
+    """Everything in an output folder, hidden files too: pixels of rasters, items without what tells when and on
+    how many threads they were made, the bytes of all else."""
     out: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix == ".tif":
             with rasterio.open(path) as file:
                 out[path.name] = (file.profile["dtype"], file.read().tobytes(), file.tags())
         elif path.suffix == ".json":
-            item = json.loads(path.read_text())
-            for name in ("created", "updated", "processing:datetime", "end_datetime"):
-                item["properties"].pop(name)
-            item["properties"]["unclouded:options"].pop("threads")
-            out[path.name] = item
+            out[path.name] = _without_times(json.loads(path.read_text()))
         else:
-            out[path.name] = None
+            out[path.name] = path.read_bytes() if path.is_file() else None
     return out
+
+
+def _without_times(item: dict[str, Any]) -> dict[str, Any]:
+    for name in ("created", "updated", "processing:datetime", "end_datetime"):
+        item["properties"].pop(name, None)
+    item["properties"].get("unclouded:options", {}).pop("threads", None)
+    return item

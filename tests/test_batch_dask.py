@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 
 import unclouded
+from unclouded import batch
 from unclouded.batch import run
 from unclouded.batch_task import Task
 from unclouded.batch_treatments import Masking
@@ -21,6 +25,7 @@ from unclouded.errors import InputError
 from .fakes_batch import contents, write_scenes
 from .fakes_command import records
 from .fakes_command import run as run_here
+from .fakes_removal import READING, make_ground
 from .test_lazy import image, same
 
 dask = pytest.importorskip("dask")
@@ -90,6 +95,38 @@ def test_a_killed_worker_loses_nothing(
     assert contents(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
+def test_two_hundred_workers_killed_at_random(
+    cluster: Any, client: Any, scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    chance = random.Random(3)
+    kills = number = 0
+    while kills < 200:
+        out, ended = tmp_path / f"out{number}", threading.Event()
+
+        def kill_some(ended: threading.Event = ended) -> None:
+            nonlocal kills
+            for _ in range(5):
+                if ended.wait(chance.uniform(0, 1.5)):
+                    return
+                process = chance.choice(list(cluster.workers.values())).pid
+                if process is not None:  # None while the nanny starts another one
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+                        kills += 1
+
+        killer = threading.Thread(target=kill_some)
+        killer.start()
+        summary = run(scenes, out, client=client, level="toa", resume=True)
+        ended.set()
+        killer.join()
+        if summary.failures:  # a scene whose workers were killed again and again
+            assert {one.stage for one in summary.failures} == {"worker"}
+            assert not run(scenes, out, client=client, level="toa", resume=True).failures
+        assert contents(out) == undisturbed
+        number += 1
+
+
 def test_failures_and_resources(client: Any, scenes: list[Path], tmp_path: Path) -> None:
     bad = tmp_path / "bad.tif"
     bad.write_bytes(b"II*")
@@ -104,6 +141,17 @@ def test_the_command_line_takes_an_address(cluster: Any, scenes: list[Path], tmp
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [one["status"] for one in records(done)[:-1]] == ["done", "done"]
+
+
+@pytest.mark.filterwarnings("ignore::unclouded.errors.UncloudedWarning")
+def test_removal_and_composites_on_the_cluster(client: Any, tmp_path: Path) -> None:
+    ground = make_ground(tmp_path / "in", (96, 128))
+    here: dict[str, Any] = {"history": ground.paths, "model": "none", **READING}
+    assert batch.remove(ground.paths, tmp_path / "out", client=client, **here).tally == {"done": 3}
+    assert batch.remove(ground.paths, tmp_path / "out", resume=True, **here).tally == {"kept": 3}
+    made = batch.composite(ground.paths, tmp_path / "composite", client=client, **READING)
+    assert made.tally == {"done": 1}
+    assert made.outcomes[0].figures["filled_percent"] > 99
 
 
 def test_no_scheduler_there(scenes: list[Path], tmp_path: Path) -> None:

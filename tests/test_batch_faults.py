@@ -19,6 +19,8 @@ from unclouded.batch import run
 from .fakes_batch import contents, write_scenes
 
 SCENES = 20
+MASK = ("mask", "--polygons", "fgb")
+REMOVE = ("remove", "--model", "none", "--dilation", "1")
 
 
 @pytest.fixture(scope="module")
@@ -29,23 +31,27 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def undisturbed(scenes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("reference")
-    assert run(scenes, out, level="toa").done == SCENES
+    assert run(scenes, out, level="toa", polygons="fgb").done == SCENES
     return contents(out)
 
 
-def start(scenes: list[Path], out: Path, jobs: int) -> subprocess.Popen[bytes]:
-    words = ["mask", *map(str, scenes), "-o", str(out), "--level", "toa", "--resume", "--jobs", str(jobs)]
+def start(scenes: list[Path], out: Path, jobs: int, command: tuple[str, ...] = MASK) -> subprocess.Popen[bytes]:
+    """A run in a process group of its own."""
+    name, *options = command
+    words = [name, *map(str, scenes), "-o", str(out), "--level", "toa", "--resume", "--jobs", str(jobs), *options]
     return subprocess.Popen(
-        [sys.executable, "-m", "unclouded", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        [sys.executable, "-m", "unclouded", *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
 
 
 def finished(out: Path) -> int:
     return len(list(out.glob("*.json")))
 
 
-def kill_at_random(process: subprocess.Popen[bytes], out: Path, chance: random.Random, workers: bool) -> bool:
-    """Kill a run, or a worker of it, at a random moment of its remaining work; False if it ended before."""
+def kill_at_random(process: subprocess.Popen[bytes], out: Path, chance: random.Random, victim: str) -> bool:
+    """Kill a run (``parent``), all of its processes (``group``), or one ``worker`` of it, at a random moment of its
+    remaining work; False if it ended before."""
     goal = chance.randrange(finished(out), SCENES)
     # Moments within the work on one scene, and now and then while the program starts.
     pause = chance.uniform(0, 0.2) if chance.random() < 0.85 else 0.0
@@ -55,11 +61,12 @@ def kill_at_random(process: subprocess.Popen[bytes], out: Path, chance: random.R
     time.sleep(pause)
     if process.poll() is not None:
         return False
-    victim = process.pid
-    if workers and (found := children(process.pid)):
-        victim = chance.choice(found)
     with suppress(ProcessLookupError):
-        os.kill(victim, signal.SIGKILL)
+        if victim == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            found = children(process.pid) if victim == "worker" else []
+            os.kill(chance.choice(found) if found else process.pid, signal.SIGKILL)
     return True
 
 
@@ -73,20 +80,25 @@ def children(pid: int) -> list[int]:
     return out
 
 
-def disturbed(scenes: list[Path], out: Path, kills: int, jobs: int, seed: int) -> int:
+def disturbed(
+    scenes: list[Path], out: Path, kills: int, jobs: int, seed: int, command: tuple[str, ...] = MASK
+) -> int:
     """Kill a batch some times, resume it each time, and let the last run end; the number of kills."""
     chance = random.Random(seed)
     done = 0
     for _ in range(kills):
-        process = start(scenes, out, jobs)
+        if finished(out) == SCENES:
+            break
+        process = start(scenes, out, jobs, command)
         try:
-            done += kill_at_random(process, out, chance, workers=False)
+            done += kill_at_random(process, out, chance, chance.choice(("group", "group", "parent")))
         finally:
             process.kill()
             process.wait()
     deadline = time.monotonic() + 300
-    while start(scenes, out, jobs).wait() == 1:  # a worker of the killed run may need a moment to notice
+    while start(scenes, out, jobs, command).wait() == 1:  # a worker of the killed run may need a moment to notice
         assert time.monotonic() < deadline
+        time.sleep(0.1)
     return done
 
 
@@ -106,7 +118,7 @@ def test_a_batch_killed_two_hundred_times(scenes: list[Path], undisturbed: dict[
     kills = number = 0
     while kills < 200:
         out = tmp_path / f"out{number}"
-        kills += disturbed(scenes, out, 4, jobs=1 + number % 2, seed=number)
+        kills += disturbed(scenes, out, 5, jobs=1 + number % 2, seed=number)
         check(out, undisturbed)
         number += 1
 
@@ -118,7 +130,18 @@ def test_workers_killed_at_random(scenes: list[Path], undisturbed: dict[str, Any
         out = tmp_path / f"out{number}"
         process = start(scenes, out, 2)
         for _ in range(2):
-            kill_at_random(process, out, chance, workers=True)
+            kill_at_random(process, out, chance, "worker")
         if process.wait() != 0:  # both hit the same scene, which has failed then
             assert start(scenes, out, 2).wait() == 0
         check(out, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_removal_batch_killed_thirty_times(scenes: list[Path], tmp_path: Path) -> None:
+    command = (*REMOVE, "--history", *map(str, scenes[:2]))
+    assert start(scenes, tmp_path / "reference", 1, command).wait() == 0
+    for number in range(6):
+        out = tmp_path / f"out{number}"
+        assert disturbed(scenes, out, 5, jobs=1 + number % 2, seed=number, command=command) >= 1
+        check(out, contents(tmp_path / "reference"))
+        check(out / "masks", contents(tmp_path / "reference" / "masks"))

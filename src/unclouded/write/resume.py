@@ -62,7 +62,8 @@ def fingerprint(scene: Scene, model_sha256: str, options: Options) -> str:
         "level": scene.level,
         "bands": [band.name for band in scene.bands],
         "radiometry": {
-            name: [one.scale, one.offset, repr(one.nodata), one.source] for name, one in scene.radiometry.items()
+            name: [_same(one.scale), _same(one.offset), _same(one.nodata), one.source]
+            for name, one in scene.radiometry.items()
         },
         "model": model_sha256,
         "options": settings,
@@ -161,6 +162,11 @@ def _fingerprint_in(item: Path) -> str | None:
             remedy="Choose another output folder with -o, or move that file away.",
         ) from err
     return str(value)
+
+
+def _same(number: float | None) -> str:
+    """A number as text, the same for 0 and 0.0."""
+    return repr(None if number is None else float(number))
 
 
 def _identity(source: str) -> list[Any]:
