@@ -4,16 +4,20 @@
 
     result = cube.unclouded.mask(sensor="sentinel2-l2a")
     clear = cube.unclouded.clear(sensor="sentinel2-l2a")
+    whole = cube.unclouded.remove(sensor="sentinel2-l2a", history=[earlier], level="boa")
 """
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import xarray
 
 from .api import mask
 from .errors import InputError
+
+if TYPE_CHECKING:
+    from .removal_result import Removal
 
 _Array = TypeVar("_Array", xarray.DataArray, xarray.Dataset)
 
@@ -70,3 +74,36 @@ class Accessor(Generic[_Array]):
         is_clear = xarray.DataArray((classes == 0).data, dims=classes.dims)
         kept: _Array = self._array.where(is_clear)
         return kept
+
+    def remove(self, **settings: Any) -> Removal:
+        """Give back this image without its clouds: :func:`unclouded.remove` of this object.
+
+        Args:
+            **settings: arguments of :func:`unclouded.remove`, single options included; ``history`` may hold objects of
+                the same kind.
+
+        Returns:
+            Image, provenance and uncertainty.
+
+        Raises:
+            UncloudedError: as :func:`unclouded.remove`.
+        """
+        from .removal import remove
+
+        return remove(self._array, **settings)
+
+    def composite(self, **settings: Any) -> Any:
+        """One clear image out of the dates of this series: :func:`unclouded.composite` of this object.
+
+        Args:
+            **settings: arguments of :func:`unclouded.composite`; ``masks`` are classes (time, y, x).
+
+        Returns:
+            Image, dates and counts; of Dask arrays not computed yet.
+
+        Raises:
+            UncloudedError: as :func:`unclouded.composite`.
+        """
+        from .compositing import composite
+
+        return composite(self._array, **settings)
