@@ -170,7 +170,7 @@ class Removing:
     def paths(self, folder: Path, name: str) -> dict[str, Path]:
         from .removal import removal_paths
 
-        return removal_paths(folder, name)
+        return removal_paths(folder, name, quicklook=self.options.quicklook)
 
     def check_free(self, folder: Path, name: str) -> None:
         _check_free(self, folder, name)

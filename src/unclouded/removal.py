@@ -118,7 +118,7 @@ def remove(
         return Removal(run, planes, counts=planes.counts(), seconds=time.perf_counter() - begin)
     folder = Path(output).expanduser()
     if not job.to_do(folder):
-        paths = removal_paths(folder, scene.id)
+        paths = removal_paths(folder, scene.id, quicklook=options.quicklook)
         _tell(progress)
         return finished_before(job.described(), paths, begin)
     run = job.plan(progress, notes)

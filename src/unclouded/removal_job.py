@@ -49,7 +49,7 @@ class Job:
         from .write.resume import fingerprint
 
         same = Options()
-        without = ("model", "mask_model", "threads", "overwrite", "resume")
+        without = ("model", "mask_model", "threads", "quicklook", "overwrite", "resume")
         sar = None
         if self.sar is not None:
             sar = [fingerprint(self.sar, "", same), [getattr(one, "power", False) for one in self.sar.sources.values()]]
@@ -69,7 +69,7 @@ class Job:
         """Whether there is anything to do, see :func:`unclouded.write.resume.plan_files`."""
         from .write.resume import plan_files
 
-        paths = removal_paths(folder, self.scene.id)
+        paths = removal_paths(folder, self.scene.id, quicklook=self.options.quicklook)
         return plan_files(
             folder, self.scene.id, paths, list(paths.values()), self.fingerprint,
             overwrite=self.options.overwrite, resume=self.options.resume,

@@ -209,7 +209,7 @@ class Removal:
         from .write.resume import plan_files
 
         target = Path(folder).expanduser()
-        paths = removal_paths(target, self.id)
+        paths = removal_paths(target, self.id, quicklook=self._run.plan.options.quicklook)
         if plan_files(
             target, self.id, paths, list(paths.values()), self._run.fingerprint, overwrite=overwrite, resume=resume
         ):

@@ -21,13 +21,15 @@ NO_ERROR = 65535
 """Stored value of pixels without uncertainty."""
 
 
-def removal_paths(folder: Path, scene_id: str) -> dict[str, Path]:
-    """Files that removal makes of a scene; the item, which says that all is done, comes last.
+def removal_paths(folder: Path, scene_id: str, *, quicklook: bool = False) -> dict[str, Path]:
+    """Files that removal makes of a scene, with or without a picture; the item, which says that all is done, is last.
 
     >>> [path.name for path in removal_paths(Path("out"), "scene").values()][-1]
     'scene_restored.json'
     """
     out = {product: Path(folder) / f"{scene_id}_{product}.tif" for product in PRODUCTS}
+    if quicklook:
+        out["quicklook"] = Path(folder) / f"{scene_id}_restored_quicklook.png"
     return {**out, "item": Path(folder) / f"{scene_id}_restored.json"}
 
 
@@ -121,7 +123,12 @@ class Run:
                 found = np.bincount(strip.provenance.ravel(), minlength=256)
                 for code in counts:
                     counts[code] += int(found[code])
-            outputs = dict(writer.finish(stale=("_restored.json",)))
+            outputs = dict(writer.finish(stale=("_restored.json", "_restored_quicklook.png")))
+        if plan.options.quicklook:
+            from .write.quicklook_removal import write_removal_quicklook
+
+            picture = removal_paths(folder, plan.scene.id, quicklook=True)["quicklook"]
+            outputs["quicklook"] = write_removal_quicklook(plan, outputs, picture, counts)
         item = self.item(outputs, counts, losses(plan, counts))
         outputs["item"] = write_item(item, removal_paths(folder, plan.scene.id)["item"])
         return outputs, counts, item

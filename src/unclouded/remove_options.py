@@ -26,6 +26,7 @@ class RemoveOptions:
         feather: pixels over which what was rebuilt fades into what was observed, outside of the widened mask.
         tile, halo: as in :class:`unclouded.Options`; windows in which nothing has to be rebuilt are not computed.
         threads: CPU threads of the networks; 0 means all cores.
+        quicklook: also write a PNG picture: before, after, and where each pixel comes from.
         overwrite: replace existing output.
         resume: keep existing, complete output of the same inputs, model and options.
 
@@ -44,6 +45,7 @@ class RemoveOptions:
     tile: int = 640
     halo: int = 96
     threads: int = 0
+    quicklook: bool = False
     overwrite: bool = False
     resume: bool = False
 

@@ -79,6 +79,7 @@ class _Command(click.Command):
 @click.option("--tile", default=_DEFAULT.tile, show_default=True, help="Side of the network's window in pixels.")
 @click.option("--halo", default=_DEFAULT.halo, show_default=True, help="Margin of that window that is not used.")
 @click.option("--threads", default=_DEFAULT.threads, show_default=True, help="CPU threads; 0 means all cores.")
+@click.option("--quicklook", is_flag=True, help="Also write a picture: before, after, where it comes from.")
 @batch_options
 @click.pass_context
 def command(

@@ -29,11 +29,11 @@ Source: Okabe and Ito, Color Universal Design (2008).
 """
 
 _COLOURS = (("red", 660.0), ("green", 560.0), ("blue", 490.0))
-_MARGIN = 8
+MARGIN = 8
 _GROUND = 0.27  # brightness that the ground is brought to, as far as that is possible without greying the clouds
 _HIGHEST = 3 * PANEL  # panels of long strips are not made taller
 _NARROWEST = 400  # panels of narrow scenes are padded to this, so that the legend finds room
-_INK, _PAPER, _FAINT = (235, 235, 235), (24, 26, 30), (150, 155, 165)
+INK, PAPER, FAINT = (235, 235, 235), (24, 26, 30), (150, 155, 165)
 _HATCH = ((88, 90, 96), (64, 66, 72))
 
 
@@ -57,25 +57,34 @@ def write_quicklook(scene: Scene, mask: Path, target: Path, counts: Mapping[int,
     bands = colour_bands(scene.bands)
     image = scene.read(grid, [band.name for band in bands])
     picture = draw(image, mask_on(mask, grid), title=scene.id, colours=colour_title(bands), counts=counts)
-    with partial_folder(target.parent, scene.id) as partial:
+    save_png(picture, target, scene.id)
+    return target
+
+
+def save_png(picture: NDArray[np.uint8], target: Path, name: str) -> None:
+    """Write a picture (3, y, x), complete or not at all.
+
+    Args:
+        picture: red, green and blue.
+        target: the PNG file.
+        name: of the scene, for the folder that holds the file while it is written.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    _, rows, cols = picture.shape
+    with partial_folder(target.parent, name) as partial:
         made = partial / target.name
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 with rasterio.open(
-                    made,
-                    "w",
-                    driver="PNG",
-                    dtype="uint8",
-                    count=3,
-                    height=picture.shape[1],
-                    width=picture.shape[2],
+                    made, "w", driver="PNG", dtype="uint8", count=3, height=rows, width=cols
                 ) as file:
                     file.write(picture)
         except (RasterioError, OSError) as err:
             raise cannot_write(target, err) from err
         replace_file(made, target)
-    return target
 
 
 def overview_grid(geobox: GeoBox) -> GeoBox:
@@ -206,29 +215,29 @@ def draw(
     shown = stretch(image).repeat(zoom, axis=1).repeat(zoom, axis=2)
     missing = ~np.isfinite(image).all(axis=0).repeat(zoom, axis=0).repeat(zoom, axis=1)
     codes = classes.repeat(zoom, axis=0).repeat(zoom, axis=1)
-    left = _hatched(shown, missing)
+    left = hatched(shown, missing)
     # The overview can miss pixels at the edge of the data that the mask has: black would look like shadow.
     base = np.where(missing, np.uint8(90), shown)
-    right = _hatched(_overlay(base, codes), codes == NO_DATA)
+    right = hatched(_overlay(base, codes), codes == NO_DATA)
     height, width = codes.shape
     top, line = 40 + HEIGHT, 14 + 2 * HEIGHT
     legend = _legend(counts)
     panel_width = max(width, _NARROWEST)
-    whole_width = 2 * panel_width + 3 * _MARGIN
-    canvas = np.empty((3, top + height + _MARGIN + line * len(legend) + _MARGIN, whole_width), np.uint8)
-    canvas[:] = _column(_PAPER)[:, :, None]
-    _write(canvas, title, _MARGIN, _MARGIN, _INK, 2)
-    second = 2 * _MARGIN + panel_width
-    _write(canvas, colours, 32, _MARGIN, _FAINT)
-    _write(canvas, "what was found", 32, second, _FAINT)
-    for x, panel in ((_MARGIN, left), (second, right)):
+    whole_width = 2 * panel_width + 3 * MARGIN
+    canvas = np.empty((3, top + height + MARGIN + line * len(legend) + MARGIN, whole_width), np.uint8)
+    canvas[:] = column(PAPER)[:, :, None]
+    put_text(canvas, title, MARGIN, MARGIN, INK, 2)
+    second = 2 * MARGIN + panel_width
+    put_text(canvas, colours, 32, MARGIN, FAINT)
+    put_text(canvas, "what was found", 32, second, FAINT)
+    for x, panel in ((MARGIN, left), (second, right)):
         canvas[:, top : top + height, x : x + width] = panel
     for number, entries in enumerate(legend):
-        y = top + height + _MARGIN + line * number
+        y = top + height + MARGIN + line * number
         for place, (code, text) in enumerate(entries):
-            x = _MARGIN + place * ((whole_width - _MARGIN) // 3)
+            x = MARGIN + place * ((whole_width - MARGIN) // 3)
             canvas[:, y : y + 14, x : x + 22] = _swatch(code)
-            _write(canvas, text, y, x + 30, _INK, 2)
+            put_text(canvas, text, y, x + 30, INK, 2)
     return canvas
 
 
@@ -242,15 +251,16 @@ def _overlay(shown: NDArray[np.uint8], codes: NDArray[np.uint8]) -> NDArray[np.u
     for code, tint in TINTS.items():
         inside = codes == code
         for weight, where in ((0.45, inside & ~edge), (0.95, inside & edge)):
-            out[:, where] = (1 - weight) * out[:, where] + weight * _column(tint).astype(np.float32)
+            out[:, where] = (1 - weight) * out[:, where] + weight * column(tint).astype(np.float32)
     return out.round().astype(np.uint8)
 
 
-def _hatched(panel: NDArray[np.uint8], missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def hatched(panel: NDArray[np.uint8], missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A panel (3, y, x) with stripes where something is missing, (y, x)."""
     out = panel.copy()
     rows, cols = np.nonzero(missing)
     stripe = (rows + cols) % 8 < 2
-    out[:, missing] = np.where(stripe, _column(_HATCH[0]), _column(_HATCH[1]))
+    out[:, missing] = np.where(stripe, column(_HATCH[0]), column(_HATCH[1]))
     return out
 
 
@@ -269,20 +279,21 @@ def _swatch(code: int) -> NDArray[np.uint8]:
     grey = np.full((3, 14, 22), 110, np.uint8)
     codes = np.zeros((14, 22), np.uint8)
     if code == NO_DATA:
-        return _hatched(grey, np.ones((14, 22), bool))
+        return hatched(grey, np.ones((14, 22), bool))
     codes[1:-1, 1:-1] = code
     return _overlay(grey, codes)
 
 
-def _write(
+def put_text(
     canvas: NDArray[np.uint8], text: str, y: int, x: int, colour: tuple[int, int, int], scale: int = 1
 ) -> None:
+    """Letter a text onto a picture (3, y, x), cut where the picture ends."""
     room = (canvas.shape[2] - x) // (6 * scale)
     ink = lettering(text if len(text) <= room else text[: room - 3] + "...", scale)
     part = canvas[:, y : y + ink.shape[0], x : x + ink.shape[1]]
-    part[:, ink] = _column(colour)
+    part[:, ink] = column(colour)
 
 
-def _column(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+def column(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
     """A colour as (3, 1), to go with rows of pixels."""
     return np.array(colour, np.uint8)[:, np.newaxis]

@@ -90,7 +90,11 @@ def make_removal_item(
     if taken is None:
         item.properties["description"] = "The time of acquisition is not known."
     for product, path in outputs.items():
-        item.add_asset(product, _asset(plan, product, Path(path), counts))
+        if product == "quicklook":
+            address = Path(path).resolve().as_posix()
+            item.add_asset(product, pystac.Asset(address, "Before and after", None, "image/png", ["overview"]))
+        else:
+            item.add_asset(product, _asset(plan, product, Path(path), counts))
     if not outputs:
         for name in ("classification", "raster"):
             item.stac_extensions.remove(EXTENSIONS[name])
@@ -118,7 +122,8 @@ def _properties(
     means = [f"the model {card.name} {card.version}"] if card is not None else []
     means += [f"the radar image {plan.sar.id}"] if plan.sar is not None and card is not None and card.sar else []
     means += [f"{len(plan.dates)} other date{'s' * (len(plan.dates) > 1)}"] if plan.dates else []
-    settings = {key: value for key, value in plan.options.as_dict().items() if key not in ("overwrite", "resume")}
+    left_out = ("overwrite", "resume", "quicklook")
+    settings = {key: value for key, value in plan.options.as_dict().items() if key not in left_out}
     error = None if card is None or card.expected_error is None else card.expected_error.model_dump()
     out: dict[str, Any] = {
         "title": f"{scene.id} without clouds",
