@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ pytest.importorskip("rio_tiler")
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
 
+import httpx
 from starlette.testclient import TestClient
 
 import unclouded.view
@@ -66,6 +70,29 @@ def test_layers_and_values_of_a_placed_scene(tmp_path: Path) -> None:
         "Clouds and shadows": "Clear", "Uncertainty": "0.25",
     }  # fmt: skip
     assert web.get(f"/values/{told['key']}", params={"x": 0, "y": 0}).json() == []
+
+
+def test_the_first_tiles_may_come_all_at_once(tmp_path: Path) -> None:
+    write_result(tmp_path, "one", quicklook=False)
+    (told,) = client(tmp_path).get("/api/results").json()
+    west, south, east, north = told["bounds"]
+    x, y = mercator((west + east) / 2, (south + north) / 2, 16)
+    # a server of its own, in which no request has imported anything yet
+    command = [sys.executable, "-m", "unclouded", "view", str(tmp_path), "--port", "0", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            address = server.stdout.readline().strip()
+            assert address, server.stderr.read()
+            wanted = [
+                f"{address}tiles/{told['key']}/{layer}/16/{x + right}/{y + down}.png"
+                for layer in ("mask", "uncertainty") for right in (-1, 0, 1) for down in (-1, 0, 1)
+            ]  # fmt: skip
+            with ThreadPoolExecutor(len(wanted)) as pool:
+                found = list(pool.map(lambda one: httpx.get(one, timeout=60), wanted))
+        finally:
+            server.kill()
+    assert [one.status_code for one in found].count(200) >= 2
+    assert {one.status_code for one in found} <= {200, 204}
 
 
 def test_scenes_without_position_are_shown_by_pixel(tmp_path: Path) -> None:
