@@ -158,8 +158,7 @@ class _Job:
         model, output = (
             (int(grid.shape.y), int(grid.shape.x)) for grid in (self.plan.model_grid, self.plan.output_grid)
         )
-        cloud_from = None if self.plan.guarantee is None else self.plan.guarantee.threshold
-        return Finisher(model, output, self.plan.zoom, cloud_from)
+        return Finisher(model, output, self.plan.zoom, self.plan.cloud_from)
 
     def native(self, rows: _Span, cols: _Span) -> tuple[slice, slice]:
         """The native pixels of a window of the model grid."""

@@ -434,8 +434,7 @@ class Result:
 def finish_plan(plan: Plan, parts: Iterable[ModelRows], probability: bool) -> Iterator[Strip]:
     """:func:`unclouded.infer.predict.finish` with the grids of a plan."""
     shapes = [(int(grid.shape.y), int(grid.shape.x)) for grid in (plan.model_grid, plan.output_grid)]
-    cloud_from = None if plan.guarantee is None else plan.guarantee.threshold
-    return finish(parts, shapes[0], shapes[1], plan.zoom, probability=probability, cloud_from=cloud_from)
+    return finish(parts, shapes[0], shapes[1], plan.zoom, probability=probability, cloud_from=plan.cloud_from)
 
 
 def _shares(stored: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """The sources of the default model: every real image in one folder of samples, split by scene.
 
 Reads the folder described in docs/default-model.md. Roles: human labels weigh most; labels of a teacher (ukis-csmask,
-Apache-2.0) are sets in which every class with a probability above 0.2 stays possible; images known to be clear serve
+Apache-2.0) are sets in which every class with a probability above 0.3 stays possible; images known to be clear serve
 as backgrounds for simulated clouds. Images that people labelled belong to four folds by their place in the alphabet;
 nothing was drawn and nothing chosen.
 """
@@ -62,7 +62,7 @@ def read_corpus(root: Path) -> Iterator[Sample]:
     """All samples below ``root``, source by source."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        for source in (l8biome, oncloudn, ukis, sen12mscr, surfaces, backgrounds, landsat_crops, rgb8):
+        for source in (l8biome, oncloudn, ukis, sen12mscr, surfaces, backgrounds, landsat_crops, wide_views, rgb8):
             yield from source(root)
 
 
@@ -245,6 +245,30 @@ def landsat_crops(root: Path) -> Iterator[Sample]:
     image = np.stack(planes).astype(np.float32)
     bands = tuple(TM[name] for name in tm)
     yield Sample("lt5", "landsat_l1", "lt5", "train", image, teacher_sets(image, bands, "toa", 1), bands, 30.0, "toa")
+
+
+def wide_views(root: Path) -> Iterator[Sample]:
+    """Cloudy Level-2A products at 60 and 120 m under teacher labels, taken as if their pixels were 30 m.
+
+    Clouds look much alike from one size of pixel to the next; the network is meant for 10 to 60 m.
+    """
+    folder = next((root / "safe_s2_l2a_60m").glob("*.SAFE/GRANULE/*/IMG_DATA/R60m"))
+    names = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B09", "B11", "B12")
+    dn = np.stack([_read(next(folder.glob(f"*_{name}_60m.jp2")))[0] for name in names]).astype(np.float32)
+    image = np.where(dn == 0, np.nan, (dn - 1000) * 1e-4).astype(np.float32)  # the offset of baseline 04.00
+    bands = tuple(S2[name] for name in names)
+    sets = teacher_sets(image, bands, "boa", 1)
+    half = image.shape[1] // 2
+    for y, x in ((0, 0), (0, half), (half, 0), (half, half)):
+        part = np.s_[y : y + half, x : x + half]
+        if (sets[part] != lab.IGNORED).mean() > 0.3:
+            name = f"ireland_{y}_{x}"
+            yield Sample(name, "safe_60m", "ireland", "train", image[:, *part], sets[part], bands, 30.0, "boa")
+    four = tuple(S2[name] for name in ("B02", "B03", "B04", "B08"))
+    for path in sorted((root / "stac/mapchete_s2_l2a").glob("*/S2*/B02.tif")):
+        image = _scaled(np.concatenate([_read(path.with_name(f"{band.name}.tif")) for band in four]))
+        sets = teacher_sets(image, four, "boa", 1)
+        yield Sample(path.parent.name, "mapchete", "33TWL", "train", image, sets, four, 30.0, "boa")
 
 
 def rgb8(root: Path) -> Iterator[Sample]:

@@ -19,7 +19,7 @@ from ..errors import MissingDependencyError
 from ..scene import Band
 from . import labels as lab
 
-POSSIBLE_FROM = 0.2
+POSSIBLE_FROM = 0.3
 """A class stays possible where the teacher gives it at least this probability."""
 
 _WANTED = {"blue": 490, "green": 560, "red": 660, "nir": 850, "swir16": 1610, "swir22": 2200}

@@ -55,6 +55,13 @@ class Plan:
     warnings: tuple[UncloudedWarning, ...]
     guarantee: Guarantee | None = None
 
+    @property
+    def cloud_from(self) -> float | None:
+        """The probability from which a pixel is cloud: what the guarantee asks for, else what the card says."""
+        if self.guarantee is not None:
+            return self.guarantee.threshold
+        return self.card.calibration_for(self.scene.level).cloud_from
+
     def descriptors(self) -> NDArray[np.float32] | None:
         """What the network is told about the bands, (b, d) float32; None where their order says it all.
 

@@ -49,10 +49,13 @@ class Calibration(Strict):
     """Temperature and class biases that turn blended logits into probabilities.
 
     ``logits / temperature + bias`` goes into the softmax; biases are in the order of the card's classes, or none.
+    ``cloud_from`` is the probability of cloud, thin and thick together, from which a pixel is called cloud; without
+    it, cloud is where it is likelier than clear ground and than shadow.
     """
 
     temperature: float = Field(default=1.0, gt=0)
     bias: tuple[float, ...] = ()
+    cloud_from: float | None = Field(default=None, gt=0, lt=1)
     fitted_on: str = ""
     expected_calibration_error: float | None = None
 
@@ -184,7 +187,7 @@ class ModelCard(Strict):
         sar: radar inputs of a removal network, in its order.
         partial_inputs: a removal network runs without radar, and without bands that a scene lacks: they are 0.
         marks: a removal network is told what to rebuild, by ``hidden`` (n, 2, h, w): where the image is to be
-            rebuilt, and where nothing of the ground is seen.
+            rebuilt; and 1 where nothing of the ground is seen, 0.5 in shadow.
         expected_error: how sure a removal network is; None means ``mirrored``, not fitted.
         scaling: what is done to reflectance before the network sees it, with the front end ``bands`` only.
         sensors: sensors that the network was made for; a warning is raised for others. Empty means any.

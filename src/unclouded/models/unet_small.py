@@ -1,11 +1,14 @@
 """A small, fast U-Net behind either front end: the segmenter of the default model.
 
 Shapes
-    n  batch    b  bands    c  features of the front end    k  classes    h, w  pixels, multiples of 32
+    n  batch    b  bands    c  features of the front end    k  classes    d  details    h, w  pixels, multiples of 32
 
 The first convolution halves the grid and the head doubles it again by pixel shuffle, so that three quarters of the
-work at full size are saved. Nothing looks at the whole tile (no global pooling, no attention over pixels, batch
-normalisation folds into the convolutions), so that a prediction depends on its surroundings only.
+work at full size are saved. What that costs in sharpness a small network of single pixels gives back: it sees the
+features of its pixel beside what the U-Net says of it.
+
+Nothing looks at the whole tile (no global pooling, no attention over pixels, batch normalisation folds into the
+convolutions), so that a prediction depends on its surroundings only.
 """
 
 from __future__ import annotations
@@ -39,10 +42,23 @@ class Residual(nn.Module):
 
 
 class SmallUNet(nn.Module):
-    """U-Net from features (n, c, h, w) to logits (n, k, h, w)."""
+    """U-Net from features (n, c, h, w) to logits (n, k, h, w).
+
+    Args:
+        channels: features of the input.
+        classes: logits of the output.
+        widths: features per level, from half the grid downwards.
+        depth: residual blocks per level.
+        details: hidden features of the network of single pixels at full size; 0 leaves it out.
+    """
 
     def __init__(
-        self, channels: int, classes: int, widths: Sequence[int] = (24, 48, 96, 160), depth: int = 1
+        self,
+        channels: int,
+        classes: int,
+        widths: Sequence[int] = (24, 48, 96, 160),
+        depth: int = 1,
+        details: int = 0,
     ) -> None:
         super().__init__()
         self.stem = _conv(channels, widths[0], 2)  # h/2
@@ -57,7 +73,10 @@ class SmallUNet(nn.Module):
             )
             self.up.append(nn.Conv2d(large, small, 1, bias=False))
             self.merge.append(Residual(small))
-        self.head = nn.Sequential(nn.Conv2d(widths[0], 4 * classes, 3, 1, 1), nn.PixelShuffle(2))
+        self.head = nn.Sequential(nn.Conv2d(widths[0], 4 * (details or classes), 3, 1, 1), nn.PixelShuffle(2))
+        if details:
+            self.spectrum = nn.Conv2d(channels, details, 1, bias=False)
+            self.decide = nn.Conv2d(details, classes, 1)
 
     def forward(self, features: Tensor, bias: Tensor | None = None) -> Tensor:
         x = self.stem(features)
@@ -74,7 +93,10 @@ class SmallUNet(nn.Module):
             # The 1 x 1 convolution commutes with bilinear interpolation and is four times cheaper before it.
             x = F.interpolate(up(x), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = merge(x + skip)
-        return self.head(x)
+        context: Tensor = self.head(x)
+        if hasattr(self, "decide"):
+            return self.decide(F.relu(context + self.spectrum(features)))
+        return context
 
 
 @register("slots-unet")
@@ -86,6 +108,7 @@ class SlotsUNet(nn.Module):
         widths: features per level, from half the grid downwards.
         depth: residual blocks per level.
         logarithms: give the network the logarithms of the slots as well.
+        details: hidden features of the network of single pixels at full size; 0 leaves it out.
     """
 
     front_end = "slots"
@@ -96,11 +119,12 @@ class SlotsUNet(nn.Module):
         widths: Sequence[int] = (24, 48, 96, 160),
         depth: int = 1,
         logarithms: bool = False,
+        details: int = 0,
     ) -> None:
         super().__init__()
         self.front = CanonicalSlots(logarithms)
         self.presence = nn.Linear(len(SLOTS), widths[0])
-        self.unet = SmallUNet(self.front.channels, classes, widths, depth)
+        self.unet = SmallUNet(self.front.channels, classes, widths, depth, details)
 
     def forward(self, image: Tensor, descriptors: Tensor) -> Tensor:
         placed, present = self.front(image, descriptors)

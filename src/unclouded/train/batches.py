@@ -149,6 +149,9 @@ class Crops:
             image, sets, ground = self._cut(sample, rng)
         sets = narrowed(image, sets, bands)
         image, sets = augment.turn(image, sets, rng)
+        dry = {"snow": 0.6, "simulated": 0.2, "procedural": 0.2, "clear": 0.2, "pasted": 0.2}
+        if rng.random() < dry.get(kind, 0.0):
+            image = augment.dry_air(image, bands, rng)
         if kind == "pasted":
             pool = self.donors[bands, sample.level]
             donor, donor_sets, _ = self._cut(pool[int(rng.integers(len(pool)))], rng)
@@ -160,7 +163,7 @@ class Crops:
         image = augment.radiometry(image, bands, rng, augment.Strength())
         image, bands = augment.drop_bands(image, bands, rng)
         colours = {band.common_name for band in bands} == {"blue", "green", "red"}
-        if colours and rng.random() < 0.3:
+        if colours and rng.random() < 0.4:
             image = augment.stretched(image, rng)
         if rng.random() < 0.08:
             image, sets = augment.edge_of_scene(image, sets, rng)
@@ -222,9 +225,12 @@ class Crops:
         out[shade < 0.88] |= np.uint8(lab.SHADOW)
         out[(shade < 0.70) & ~dark] = lab.SHADOW
         out[sky.ambiguous] |= sets[sky.ambiguous] | np.uint8(lab.SHADOW)
+        # A person draws a thin cloud where it shows; over bright ground that takes more of it.
         tau = sky.tau
-        out[tau > 0.12] |= np.uint8(lab.THIN)
-        out[tau > 0.40] = lab.THIN
+        visible = [row for row, band in enumerate(bands) if band.centre_nm < 920]
+        shows = np.abs(sky.image - image)[visible].mean(axis=0) > 0.03
+        out[tau > 0.08] |= np.uint8(lab.THIN)
+        out[((tau > 0.25) & shows) | (tau > 0.6)] = lab.THIN
         out[tau > 3.5] = lab.CLOUD
         out[tau > 7.0] = lab.THICK
         return sky.image, out
@@ -267,7 +273,7 @@ def pasted(
     out_sets[shade > 0.15] |= np.uint8(lab.SHADOW)
     out_sets[(shade > 0.8) & (image[infrared] > 0.04)] = lab.SHADOW
     out_sets[weight > 0.05] |= donor_sets[weight > 0.05] & np.uint8(lab.CLOUD) | np.uint8(lab.THIN)
-    inside = (weight > 0.9) & sure
+    inside = (weight > 0.6) & sure
     out_sets[inside] = donor_sets[inside]
     return out.astype(np.float32), out_sets
 

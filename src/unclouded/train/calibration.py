@@ -1,13 +1,14 @@
-"""Calibration of a trained network on labelled images that it has not seen: a bias for cloud, and a temperature.
+"""Calibration of a trained network on labelled images that it has not seen: probabilities, and where cloud begins.
 
-The labels that the network mostly learns from, simulated or a teacher's, draw clouds tighter than people do. A bias on
-the logits of cloud, thin and thick together, moves their border to where the mean intersection over union, of all
-sources alike, is highest. It is not fitted by likelihood, which a single image that is wrong as a whole would decide.
-The temperature is: with the bias in place it minimises the loss over sets of possible classes, every image weighing
-the same. Shadow has no bias: people labelled it in five images only, and what suits these calls half of others shadow.
+A temperature and a bias on the logits of cloud, thin and thick together, minimise the loss over sets of possible
+classes, every image weighing the same: that makes the probabilities right. The labels that the network mostly learns
+from, simulated or a teacher's, draw clouds tighter than people do; the bias takes that up.
 
-A radiometric level has a cloud bias of its own, drawn towards that of all levels together: with n images it keeps
-n / (n + 2) of the distance. Its temperature is the common one.
+Which pixel is called cloud is another question, and has a threshold of its own: the one with the highest mean
+intersection over union, of all sources alike. Shadow has neither: people labelled it in five images only.
+
+A radiometric level has a bias and a threshold of its own, drawn towards those of all levels together: with n images it
+keeps n / (n + 2) of the distance. Its temperature is the common one.
 """
 
 from __future__ import annotations
@@ -17,26 +18,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..classes import FOUR_FROM_SEVEN, SEVEN
 from ..data import labels as lab
 from ..data.sample import Sample
-from ..infer.calibrate import decide, expected_calibration_error, fit_temperature, fold, probabilities
+from ..infer.calibrate import expected_calibration_error, fold, probabilities
 from ..infer.guarantee import THRESHOLDS, control, losses
 from ..models.card import Calibration, Guarantee, Loss
 
-CLOUD_BIASES = np.arange(0.0, 3.01, 0.25)
-"""Biases that are tried."""
+CLOUD_FROM = np.round(np.arange(0.2, 0.701, 0.02), 2)
+"""Thresholds on the probability of cloud that are tried."""
 
 HALF_AT = 2
-"""Images with which a level keeps half of its distance to the common bias."""
+"""Images with which a level keeps half of its distance to what is common."""
 
 BOUNDS = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Bounds that thresholds are sought for."""
 
-PIXELS = 20000
+PIXELS = 10000
 """Pixels drawn from each image, so that large images do not decide alone."""
+
+_CLOUDS = [SEVEN.index("thin"), SEVEN.index("thick")]
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,15 @@ class Drawn:
     level: str
     logits: NDArray[np.float32]
     sets: NDArray[np.uint8]
+
+    def possible(self) -> NDArray[np.bool_]:
+        """Possible classes, (7, n)."""
+        return (self.sets >> np.arange(len(SEVEN), dtype=np.uint8)[:, None] & 1).astype(bool)
+
+    def probability(self, temperature: float, bias: float) -> NDArray[np.float32]:
+        """Of the four output classes, (4, n)."""
+        shifted = Calibration(temperature=temperature, bias=_biases(bias))
+        return probabilities(fold(self.logits[:, None].copy(), shifted))[:, 0]
 
 
 def fit_calibration(
@@ -73,57 +86,73 @@ def fit_calibration(
             pick = rng.choice(judged, PIXELS)
             picked = values.reshape(len(SEVEN), -1)[:, pick], sample.sets.ravel()[pick]
             drawn.append(Drawn(sample.source, sample.level, *picked))
-    common = _best(drawn)
-    out = {"default": _calibration(drawn, common, None)}
+    temperature, common = likeliest(drawn)
+    threshold = best_threshold(drawn, temperature, common)
+    out = {"default": _calibration(drawn, temperature, common, threshold)}
     for level in sorted({one.level for one in drawn}):
         ours = [one for one in drawn if one.level == level]
         kept = len(ours) / (len(ours) + HALF_AT)
-        bias = common + kept * (_best(ours) - common)
-        out[level] = _calibration(ours, bias, out["default"].temperature)
+        bias = common + kept * (likeliest(ours, temperature)[1] - common)
+        there = best_threshold(ours, temperature, bias)
+        cloud_from = None if threshold is None or there is None else threshold + kept * (there - threshold)
+        out[level] = _calibration(ours, temperature, bias, cloud_from)
     return out
 
 
-def mean_iou(drawn: Sequence[Drawn], bias: float) -> float:
-    """Intersection over union of cloud, pooled over each source, averaged over sources; NaN without any cloud.
+def likeliest(drawn: Sequence[Drawn], temperature: float | None = None) -> tuple[float, float]:
+    """Temperature and bias of cloud with the least mean loss over the images; the temperature may be given."""
+    values = torch.from_numpy(np.stack([one.logits for one in drawn])).double()
+    excluded = torch.from_numpy(~np.stack([one.possible() for one in drawn]))
+    scale = torch.tensor(0.0 if temperature is None else -np.log(temperature), dtype=torch.float64)
+    bias = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
+    cloud = torch.zeros(len(SEVEN), 1, dtype=torch.float64)
+    cloud[_CLOUDS] = 1.0
+    free = [bias] if temperature is not None else [scale.requires_grad_(), bias]
+    optimiser = torch.optim.LBFGS(free, max_iter=60, line_search_fn="strong_wolfe")
 
-    Pixels whose label leaves the question open do not count.
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        scaled = values * scale.exp() + bias * cloud
+        allowed = scaled.masked_fill(excluded, -torch.inf)
+        value = (scaled.logsumexp(dim=1) - allowed.logsumexp(dim=1)).mean()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    return float(torch.exp(-scale.detach())), float(bias.detach())
+
+
+def best_threshold(drawn: Sequence[Drawn], temperature: float, bias: float) -> float | None:
+    """The threshold with the highest intersection over union of cloud, pooled over each source, averaged over sources.
+
+    None without any cloud. Pixels whose label leaves the question open do not count.
     """
-    counts: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(3, np.int64))
+    counts: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros((len(CLOUD_FROM), 3), np.int64))
     for one in drawn:
-        four = fold((one.logits + _shift(bias))[:, None], Calibration())[:, 0]
-        found = np.isin(decide(np.exp(four - four.max(axis=0))), (1, 2))
+        cloud = one.probability(temperature, bias)[1:3].sum(axis=0)
         truth, other = one.sets & ~np.uint8(lab.CLOUD) == 0, one.sets & np.uint8(lab.CLOUD) == 0
-        counts[one.source] += ((truth & found).sum(), (other & found).sum(), (truth & ~found).sum())
-    shares = [hit / (hit + false + missed) for hit, false, missed in counts.values() if hit + missed]
-    return float(np.mean(shares)) if shares else float("nan")
+        for row, threshold in enumerate(CLOUD_FROM):
+            found = cloud >= threshold
+            counts[one.source][row] += ((truth & found).sum(), (other & found).sum(), (truth & ~found).sum())
+    shares = [rows[:, 0] / rows.sum(axis=1) for rows in counts.values() if rows[0, 0] + rows[0, 2]]
+    return float(CLOUD_FROM[int(np.argmax(np.mean(shares, axis=0)))]) if shares else None
 
 
-def _best(drawn: Sequence[Drawn]) -> float:
-    """The bias of the highest mean score, the smallest of equal ones; 0 without any cloud."""
-    scores = [mean_iou(drawn, float(bias)) for bias in CLOUD_BIASES]
-    return float(CLOUD_BIASES[int(np.nanargmax(scores))]) if np.isfinite(scores).any() else 0.0
+def _biases(cloud: float) -> tuple[float, ...]:
+    return tuple(cloud if index in _CLOUDS else 0.0 for index in range(len(SEVEN)))
 
 
-def _shift(cloud: float) -> NDArray[np.float32]:
-    out = np.zeros((len(SEVEN), 1), np.float32)
-    out[[SEVEN.index("thin"), SEVEN.index("thick")]] = cloud
-    return out
-
-
-def _calibration(drawn: Sequence[Drawn], cloud: float, temperature: float | None) -> Calibration:
-    shift = _shift(cloud)
-    values = np.concatenate([one.logits for one in drawn], axis=1) + shift
-    masks = np.concatenate([one.sets for one in drawn])
-    sets = (masks >> np.arange(len(SEVEN), dtype=np.uint8)[:, None] & 1).astype(bool)
-    told = f"{len(drawn)} images labelled by people, left out of training"
-    if temperature is None:
-        temperature = fit_temperature(values, sets).temperature
-    four = probabilities(fold(values[:, None].copy(), Calibration(temperature=temperature)))[:, 0]
+def _calibration(
+    drawn: Sequence[Drawn], temperature: float, bias: float, cloud_from: float | None
+) -> Calibration:
+    four = np.concatenate([one.probability(temperature, bias) for one in drawn], axis=1)
+    sets = np.concatenate([one.possible() for one in drawn], axis=1)
     groups = np.stack([sets[list(group)].any(axis=0) for group in FOUR_FROM_SEVEN])
     return Calibration(
         temperature=temperature,
-        bias=tuple(float(value) / temperature for value in shift[:, 0]),  # the card's biases follow the division
-        fitted_on=told,
+        bias=_biases(bias),
+        cloud_from=cloud_from,
+        fitted_on=f"{len(drawn)} images labelled by people, left out of training",
         expected_calibration_error=expected_calibration_error(four, groups),
     )
 

@@ -39,7 +39,7 @@ from .loop import Settings, train
 from .scores import predict_sample
 
 ARCHITECTURE = "slots-unet"
-OPTIONS: dict[str, Any] = {"widths": (32, 64, 128, 192), "depth": 1, "logarithms": True}
+OPTIONS: dict[str, Any] = {"widths": (24, 48, 96, 160), "depth": 1, "logarithms": True, "details": 16}
 
 OWN_SHARE = 0.5
 """Share of a stage's own weights beside those of the base."""
@@ -77,6 +77,9 @@ SOURCES: dict[str, tuple[str, Any, str, str]] = {
     "eolearn": ("five Sentinel-2 L1C dates of eo-learn's examples", "teacher", "MIT; Copernicus", "ukis-csmask labels"),
     "landsat_l1": ("a Landsat-8 and a Landsat-5 Level-1 crop", "teacher", "MIT, GPL-3 package data; USGS public domain",
                    "ukis-csmask labels"),
+    "safe_60m": ("a Sentinel-2 L2A product of Ireland at 60 m", "teacher", "Apache-2.0 repository; Copernicus",
+                 "ukis-csmask labels"),
+    "mapchete": ("five Sentinel-2 L2A dates of Austria at 120 m", "teacher", "MIT; Copernicus", "ukis-csmask labels"),
     "l8_bqa": ("8-bit Landsat-8 RGB patches with quality-band labels", "algorithmic", "not stated; USGS public domain",
                "uncalibrated pictures"),
 }  # fmt: skip
