@@ -1,6 +1,6 @@
 """Memory and time of masking a whole Sentinel-2 tile: 13 bands, 10980 x 10980 pixels, JPEG 2000.
 
-    python benchmarks/full_tile.py --work FOLDER [--size 10980] [--tile 1024] [--threads 0] [--keep]
+    python benchmarks/full_tile.py --work FOLDER [--size 10980] [--tile 1152] [--threads 0] [--keep]
 
 Makes a simulated L1C product in FOLDER (some 600 MB; removed at the end unless --keep is given, and used again if it is
 there), masks it in a process of its own, and prints
@@ -31,6 +31,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unclouded import Options
+
 PATTERN = 1830
 """Side of the simulated pattern in pixels of 10 m."""
 
@@ -46,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the product and the result")
     parser.add_argument("--size", type=int, default=10980, help="side in pixels of 10 m, a multiple of 6")
-    parser.add_argument("--tile", type=int, default=1024)
+    parser.add_argument("--tile", type=int, default=Options().tile)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--keep", action="store_true", help="leave product and result where they are")
     parser.add_argument("--child", choices=sorted(STEPS), help=argparse.SUPPRESS)
@@ -190,6 +192,7 @@ def parts(arguments: argparse.Namespace) -> dict[str, float]:
     from unclouded.infer.predict import model_rows
     from unclouded.infer.runner import load_runner
     from unclouded.result import PercentStrip, Run, finish_plan
+    from unclouded.saturation import Tally
     from unclouded.scene import Scene
 
     spent = {"reading": 0.0, "network": 0.0}
@@ -206,6 +209,7 @@ def parts(arguments: argparse.Namespace) -> dict[str, float]:
         def __init__(self) -> None:
             self._inner = load_runner("default", arguments.threads)
             self.card, self.sha256 = self._inner.card, self._inner.sha256
+            self.keeping = self._inner.keeping
 
         def run(self, image: NDArray[np.float32], descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
             begin = time.process_time()
@@ -225,7 +229,7 @@ def parts(arguments: argparse.Namespace) -> dict[str, float]:
     total = time.process_time() - begin
     begin = time.process_time()
     card_path = Path(unclouded.__file__).parent / "weights" / "default.json"
-    Run(plan, options, runner.sha256, card_path).write(arguments.work / "parts", iter(strips))
+    Run(plan, options, runner.sha256, card_path, Tally(scene.radiometry)).write(arguments.work / "parts", iter(strips))
     return {**spent, "other": total - sum(spent.values()), "writing": time.process_time() - begin}
 
 

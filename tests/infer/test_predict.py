@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,9 @@ def test_a_scene_without_any_data_never_meets_the_network(tiny: Path) -> None:
         def run(self, image: np.ndarray, descriptors: np.ndarray) -> np.ndarray:
             raise AssertionError("there is nothing to predict")
 
+        def keeping(self) -> AbstractContextManager[None]:
+            return nullcontext()
+
     plan = make_plan(scene(np.full((4, 200, 100), np.nan, np.float32)), runner.card)
     found = run(plan, Never(), 96)
     assert (found.classes == 255).all()
@@ -190,7 +194,7 @@ def test_every_row_is_read_once_and_by_one_other_thread(tiny: Path) -> None:
     assert isinstance(source, ArrayBand)
     made.sources["red"] = Watched(source.values, source.grid)
     run(make_plan(made, runner.card), runner, 128)
-    assert len(reads) > 10
+    assert len(reads) > 5
     assert [first for first, _ in reads] == [0, *(end for _, end in reads[:-1])]
     assert reads[-1][1] == 900
     assert threading.current_thread().name not in threads

@@ -60,14 +60,20 @@ class ArrayBand:
         if rows[0] >= rows[1] or cols[0] >= cols[1] or (rows[0] - top) % factor or (cols[0] - left) % factor:
             return out
         stored = self.values[rows[0] : rows[1], cols[0] : cols[1]]
-        values = np.multiply(stored, np.float32(radiometry.scale), dtype=np.float32)
-        values += np.float32(radiometry.offset)
-        gone = missing(stored, radiometry.nodata)
+        if (radiometry.scale, radiometry.offset) == (1.0, 0.0):
+            values = np.asarray(stored, np.float32)
+        else:
+            values = np.multiply(stored, np.float32(radiometry.scale), dtype=np.float32)
+            values += np.float32(radiometry.offset)
+        gone = None if radiometry.nodata is None else missing(stored, radiometry.nodata)
         if gone is not None:
-            values[gone] = np.nan
-        values = block_mean(values, factor)
+            values = np.where(gone, np.float32(np.nan), values)
+        with np.errstate(invalid="ignore"):  # infinite with minus infinite
+            values = block_mean(values, factor)
         y, x = (rows[0] - top) // factor, (cols[0] - left) // factor
-        out[y : y + values.shape[0], x : x + values.shape[1]] = values
+        place = out[y : y + values.shape[0], x : x + values.shape[1]]
+        place[...] = values
+        place[np.isinf(place)] = np.nan
         return out
 
 

@@ -6,6 +6,7 @@ import os
 
 from ..errors import InputError
 from .plan import Plan
+from .predict import AHEAD, READ_ROWS
 
 
 def least_bytes(plan: Plan, tile: int) -> int:
@@ -14,10 +15,11 @@ def least_bytes(plan: Plan, tile: int) -> int:
     >>> from types import SimpleNamespace as Some
     >>> grid = Some(shape=Some(y=5000, x=10000))
     >>> least_bytes(Some(model_grid=grid, bands=(1, 2, 3), card=Some(classes=(0,) * 7)), 1024) // 10**6
-    532
+    440
     """
-    rows, cols = min(plan.model_grid.shape.y, tile), int(plan.model_grid.shape.x)
-    return rows * cols * 4 * (2 * len(plan.bands) + len(plan.card.classes))
+    height, cols = int(plan.model_grid.shape.y), int(plan.model_grid.shape.x)
+    rows, read = min(height, tile), min(height, tile + AHEAD * READ_ROWS)
+    return cols * 4 * (read * len(plan.bands) + rows * len(plan.card.classes))
 
 
 def check_memory(plan: Plan, tile: int) -> None:

@@ -3,11 +3,13 @@
     scene --model_rows--> scores of four classes on the model grid --finish--> classes, uncertainty on the output grid
 
 Both steps are generators that pass strips of rows from top to bottom. Memory is that of one row of tiles, whatever the
-scene's height; the next rows are read while the network works.
+scene's height; the next rows are read while the network works. What is done to each pixel beside the network is done
+to a few rows at a time, which stay in the processor's cache.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +31,12 @@ from .tiling import Axis, RowBlender, axis
 
 _CHUNK = 2**17
 """Output pixels that are finished at a time: their planes stay in the processor's cache."""
+
+READ_ROWS = 128
+"""Rows of the model grid that are read at a time."""
+
+AHEAD = 2
+"""Reads that may be done before their rows are needed."""
 
 Progress = Callable[[float], None]
 """Called with the share that is done, 0 to 1."""
@@ -99,18 +107,22 @@ def model_rows(
     second = None if descriptors is None else descriptors[np.newaxis]
     calibration = plan.card.calibration_for(plan.scene.level)
     blender = RowBlender(len(plan.card.classes), rows, cols)
+    room = np.empty(len(plan.bands) * rows.length(0) * cols.length(0), np.float32)  # of the largest tile
+    step = max(1, int(_CHUNK / max(1.0, plan.zoom) ** 2) // cols.size)
     total = len(rows.starts) * len(cols.starts)
-    with _windows(plan, rows, prefetch, tally) as windows:
+    with _windows(plan, rows, prefetch, tally) as windows, runner.keeping():
         for i, window in enumerate(windows):
             for j in range(len(cols.starts)):
-                image, empty = window.tile(rows.pixels(i), cols.pixels(j))
-                if not empty:  # without any data there is nothing to predict
+                size = len(plan.bands), rows.length(i), cols.length(j)
+                image = room[: size[0] * size[1] * size[2]].reshape(size)
+                if window.copy_tile(rows.pixels(i), cols.pixels(j), image):  # else there is nothing to predict
                     blender.add(i, j, runner.run(image[np.newaxis], second)[0])
                 if progress is not None:
                     progress((i * len(cols.starts) + j + 1) / total)
             first, logits = blender.release(i)
-            scores = fold(logits, calibration, plan.card.classes)
-            yield ModelRows(first, scores, window.missing(first, first + scores.shape[1]))
+            for top in range(0, logits.shape[1], step):
+                scores = fold(logits[:, top : top + step], calibration, plan.card.classes)
+                yield ModelRows(first + top, scores, window.missing(first + top, first + top + scores.shape[1]))
 
 
 def finish(
@@ -322,11 +334,6 @@ class _Block:
     def end(self) -> int:
         return self.first + self.missing.shape[0]
 
-    def tail(self, first: int) -> _Block:
-        """A copy of the last rows, so that the others can be freed."""
-        first = max(first, self.first)
-        return _Block(first, self.image[:, first - self.first :].copy(), self.missing[first - self.first :].copy())
-
 
 @dataclass(frozen=True)
 class _Window:
@@ -334,19 +341,22 @@ class _Window:
 
     blocks: list[_Block]
 
-    def tile(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> tuple[NDArray[np.float32], bool]:
-        """One tile, (b, h, w), and whether it holds no data at all."""
-        out = np.empty((self.blocks[0].image.shape[0], rows.size, cols.size), np.float32)
-        empty = True
-        across = _as_slice(cols)
+    def copy_tile(self, rows: NDArray[np.intp], cols: NDArray[np.intp], out: NDArray[np.float32]) -> bool:
+        """Copy one tile to ``out``, (b, h, w), and tell whether it holds any data."""
+        across = _runs(cols)
+        left, right = int(cols.min()), int(cols.max()) + 1
+        some = False
         for block in self.blocks:
             here = np.flatnonzero((rows >= block.first) & (rows < block.end))
             if not here.size:
                 continue
-            target, down = _as_slice(here), _as_slice(rows[here] - block.first)
-            out[:, target] = block.image[:, down][:, :, across]
-            empty = empty and bool(block.missing[down][:, across].all())
-        return out, empty
+            shown = rows[here] - block.first
+            for at, down in _runs(shown):
+                target = out[:, here[at.start] : here[at.stop - 1] + 1]
+                for place, source in across:
+                    target[:, :, place] = block.image[:, down, source]
+            some = some or not block.missing[shown.min() : shown.max() + 1, left:right].all()
+        return some
 
     def missing(self, first: int, end: int) -> NDArray[np.bool_]:
         """Missing pixels of some rows."""
@@ -355,58 +365,67 @@ class _Window:
         )
 
 
-def _as_slice(index: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Consecutive indices as a slice, which numpy copies much faster."""
-    if index[-1] - index[0] == index.size - 1 and (np.diff(index) == 1).all():
-        return slice(int(index[0]), int(index[-1]) + 1)
-    return index
+def _runs(index: NDArray[np.intp]) -> list[tuple[slice, slice]]:
+    """Indices as slices of step 1 and -1, which numpy copies much faster: where they stand, and what they take.
+
+    >>> _runs(np.array([2, 1, 0, 1, 2, 3]))
+    [(slice(0, 3, None), slice(2, None, -1)), (slice(3, 6, None), slice(1, 4, 1))]
+    """
+    out = []
+    start = 0
+    while start < index.size:
+        step = -1 if start + 1 < index.size and index[start + 1] < index[start] else 1
+        odd = np.flatnonzero(np.diff(index[start:]) != step)
+        stop = start + 1 + int(odd[0]) if odd.size else index.size
+        last = int(index[stop - 1]) + step
+        out.append((slice(start, stop), slice(int(index[start]), None if last < 0 else last, step)))
+        start = stop
+    return out
 
 
 @contextmanager
 def _windows(plan: Plan, rows: Axis, prefetch: bool, tally: Tally | None) -> Iterator[Iterator[_Window]]:
     """The rows that each row of tiles looks at; every row is read once."""
     spans = [(int(index.min()), int(index.max()) + 1) for index in map(rows.pixels, range(len(rows.starts)))]
-    ends = [end for _, end in spans]
     # Reflection can make a later row of tiles look further up than the one before.
     firsts = np.minimum.accumulate([first for first, _ in spans][::-1])[::-1].tolist()
-    limits = [(firsts[0] if i == 0 else max(ends[:i]), end) for i, end in enumerate(ends)]
     names = [band.name for band in plan.bands]
     normaliser = plan.normaliser()
+    grid = plan.model_grid
 
-    def read(number: int) -> _Block:
-        first, end = limits[number]
-        return _read(plan, names, normaliser, tally, first, max(first, end))
+    def read(first: int) -> _Block:
+        end = min(first + READ_ROWS, rows.size)
+        return _Block(first, *read_input(plan.scene, grid[first:end, :], names, normaliser, tally))
 
     pool = ThreadPoolExecutor(1, "unclouded-ahead") if prefetch else None
 
+    def read_all() -> Iterator[_Block]:
+        starts = range(0, rows.size, READ_ROWS)
+        if pool is None:
+            yield from map(read, starts)
+            return
+        ahead: deque[Future[_Block]] = deque()
+        for start in starts:
+            ahead.append(pool.submit(read, start))
+            if len(ahead) > AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
     def walk() -> Iterator[_Window]:
-        ahead: Future[_Block] | None = pool.submit(read, 0) if pool else None
+        blocks = read_all()
         kept: list[_Block] = []
-        for number in range(len(limits)):
-            block = ahead.result() if ahead else read(number)
-            if pool and number + 1 < len(limits):
-                ahead = pool.submit(read, number + 1)
-            kept = [one for one in (*kept, block) if one.end > firsts[number]]
+        for first, (_, end) in zip(firsts, spans, strict=True):
+            kept[:] = [one for one in kept if one.end > first]  # the window before has the same list: rows are freed
+            while not kept or kept[-1].end < end:
+                kept.append(next(blocks))
             yield _Window(kept)
-            if number + 1 < len(limits):
-                kept = [one.tail(firsts[number + 1]) for one in kept if one.end > firsts[number + 1]]
-            del block
 
     try:
         yield walk()
     finally:
         if pool:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _read(
-    plan: Plan, names: list[str], normaliser: Normaliser | None, tally: Tally | None, first: int, end: int
-) -> _Block:
-    grid = plan.model_grid
-    if first == end:
-        empty = np.empty((len(names), 0, grid.shape.x), np.float32)
-        return _Block(first, empty, np.empty((0, grid.shape.x), bool))
-    return _Block(first, *read_input(plan.scene, grid[first:end, :], names, normaliser, tally))
 
 
 def read_input(
@@ -420,8 +439,10 @@ def read_input(
         image = normaliser.apply(image)
     missing = np.zeros(image.shape[1:], bool)
     for plane in image:
-        gone = ~np.isfinite(plane)
-        if gone.any():
+        with np.errstate(over="ignore", invalid="ignore"):
+            whole = np.isfinite(plane.sum())  # a single pass: whatever is not finite shows in the sum
+        if not whole:
+            gone = ~np.isfinite(plane)
             plane[gone] = 0.0
             missing |= gone
     return image, missing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +48,10 @@ class Runner(Protocol):
         Returns:
             Logits (n, k, h, w) float32, free to be overwritten; of a removal network the image (n, b, h, w).
         """
+        ...
+
+    def keeping(self) -> AbstractContextManager[None]:
+        """Until it is left, the memory that one run needed is kept for the next; at the end it is given back."""
         ...
 
     def restore(

@@ -187,10 +187,15 @@ class RowBlender:
         top = max(top, self._first)  # the rows above are final: this tile has no weight there
         left, right = self.cols.inside(col)
         y, x = self.rows.span(row)[0], self.cols.span(col)[0]
+        down = self.rows.weights(row)[top - y : bottom - y]
+        across = self.cols.weights(col)[left - x : right - x]
         part = logits[:, top - y : bottom - y, left - x : right - x]
-        part *= self.rows.weights(row)[top - y : bottom - y, None]
-        part *= self.cols.weights(col)[left - x : right - x]
-        self._sum[:, top - self._first : bottom - self._first, left:right] += part
+        for rows in _fades(down):  # elsewhere the weight is 1
+            part[:, rows] *= down[rows, None]
+        for cols in _fades(across):
+            part[:, :, cols] *= across[cols]
+        rows, cols = _used(down), _used(across)
+        self._sum[:, top - self._first : bottom - self._first, left:right][:, rows, cols] += part[:, rows, cols]
 
     def release(self, row: int) -> tuple[int, NDArray[np.float32]]:
         """Rows that are final once row of tiles ``row`` is complete.
@@ -210,6 +215,19 @@ class RowBlender:
             self._sum[:, keep:] = 0.0
             self._first += self._released
             self._released = 0
+
+
+def _fades(weights: NDArray[np.float32]) -> list[slice]:
+    """The runs of weights between 0 and 1."""
+    inner = np.flatnonzero((weights > 0) & (weights < 1))
+    runs = np.split(inner, np.flatnonzero(np.diff(inner) > 1) + 1)
+    return [slice(int(run[0]), int(run[-1]) + 1) for run in runs if run.size]
+
+
+def _used(weights: NDArray[np.float32]) -> slice:
+    """From the first weight above 0 to the last."""
+    above = np.flatnonzero(weights)
+    return slice(int(above[0]), int(above[-1]) + 1) if above.size else slice(0, 0)
 
 
 def _up(value: int, multiple: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,10 @@ class TorchRunner:
         with torch.inference_mode():
             out: NDArray[np.float32] = self._network(*(part.to(self._device) for part in given)).float().cpu().numpy()
         return out
+
+    def keeping(self) -> AbstractContextManager[None]:
+        """Nothing: torch keeps memory as it sees fit."""
+        return nullcontext()
 
     def restore(
         self,
