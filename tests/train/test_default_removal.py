@@ -11,7 +11,9 @@ import torch
 from unclouded.infer.onnx_runner import OnnxRunner
 from unclouded.scene import Band
 from unclouded.train import default_removal as dr
+from unclouded.train import removal_grounds as rg
 from unclouded.train import removal_pairs as rp
+from unclouded.train.removal_skies import Sky, laid, lifted
 
 SIDE = 32
 
@@ -28,7 +30,7 @@ def ground(name, *, split="train", pair=False, radar=True, size=96, bands=13):
         classes[size // 2 : size // 2 + 10] = 3
         cloudy = np.where(classes == 1, 0.8, fields).astype(np.float16)
     sar = np.stack((-20 + 30 * fields[2], -27 + 30 * fields[2])) if radar else None
-    return rp.Ground(name, "sen12mscr", name, split, fields.astype(np.float16), "toa", 10.0, sar, cloudy, classes)
+    return rg.Ground(name, "sen12mscr", name, split, fields.astype(np.float16), "toa", 10.0, sar, cloudy, classes)
 
 
 def grounds():
@@ -45,8 +47,8 @@ def test_bands_of_other_sensors_take_the_places_of_their_names():
     ranges = {"nir08": (851, 879), "red": (636.5, 673.5), "lwir11": (10600, 11190)}
     oli = [Band(name, name, *span, 30.0) for name, span in ranges.items()]
     image = np.stack([np.full((2, 2), value, np.float32) for value in (0.3, 0.1, 290.0)])
-    placed = rp.placed(image, oli)
-    filled = [band.name for band, plane in zip(rp.BANDS, placed, strict=True) if np.isfinite(plane).all()]
+    placed = rg.placed(image, oli)
+    filled = [band.name for band, plane in zip(rg.BANDS, placed, strict=True) if np.isfinite(plane).all()]
     assert filled == ["B04", "B8A"]
     assert placed[3, 0, 0] == np.float16(0.1)
 
@@ -62,7 +64,7 @@ def test_marks_cover_the_mask_and_a_margin():
     classes[0, 3], classes[0, 8], classes[0, 11] = 1, 3, 255
     image, radar, marks = rp.as_inputs(np.full((13, 1, 12), 0.2), classes, None, reach=2)
     assert marks[0, 0].astype(int).tolist() == [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]
-    assert marks[1, 0].astype(int).tolist() == [0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert marks[1, 0].tolist() == [0, 0, 1, 1, 1, 0, 0, 0, 0.5, 0, 0, 0]
     assert not radar.any()
     assert image.dtype == np.float32
 
@@ -70,6 +72,7 @@ def test_marks_cover_the_mask_and_a_margin():
 def test_crops_come_from_training_places_alone_and_are_the_same_again():
     crops = rp.Crops(grounds(), SIDE, seed=4)
     assert {one.name for one in crops.clear} == {"a", "b", "c"}
+    assert len(crops.skies) == 1  # of "a"
     one, same, other = crops.batch(3, 4), rp.Crops(grounds(), SIDE, seed=4).batch(3, 4), crops.batch(4, 4)
     for key in ("image", "sar", "hidden", "target"):
         torch.testing.assert_close(getattr(one, key), getattr(same, key), rtol=0, atol=0, equal_nan=True)
@@ -92,6 +95,8 @@ def test_every_kind_of_crop_is_what_its_name_says(monkeypatch):
                 np.testing.assert_allclose(image[np.isfinite(target)], target[np.isfinite(target)], atol=1e-6)
             elif kind == "pair" and known.any():
                 np.testing.assert_allclose(image[known], target[known], atol=1e-3)
+            elif kind == "carried" and (marks[1] == 1).any():
+                assert image[:, marks[1] == 1].max() > 0.4  # the cloud of "a"
 
 
 @pytest.fixture
@@ -131,7 +136,7 @@ def test_the_export_is_told_its_inputs_and_how_sure_it_is(small, tmp_path):
     card = dr.export(net, dr.card_of(places, net, steps), tmp_path / "out")
     assert card.marks
     assert card.partial_inputs
-    assert [one.name for one in card.bands] == [band.name for band in rp.BANDS]
+    assert [one.name for one in card.bands] == [band.name for band in rg.BANDS]
     kept = places[3]
     image, radar, marks = rp.as_inputs(kept.cloudy, kept.classes, kept.sar)
     runner = OnnxRunner(card, tmp_path / "out/removal.onnx", 1)
@@ -169,3 +174,64 @@ def test_unknown_ground_teaches_nothing():
         assert bool((slope[:, 5] == 0).all())
         assert bool((slope[..., :4] == 0).all())
         assert bool((slope[:, 0, :, 4:] != 0).all())
+
+
+def test_a_sky_over_its_own_ground_is_the_cloudy_image() -> None:
+    place = ground("a", pair=True)
+    sky = lifted(place.clear, place.cloudy, place.classes, rg.BANDS)
+    again = laid(sky, place.clear.astype(np.float32))
+    np.testing.assert_allclose(again, np.maximum(place.cloudy, 1e-4), atol=2e-3)
+
+
+def test_a_veil_hides_other_ground_as_much() -> None:
+    """Cloud that hides half of the contrast of one ground does so with another one, and brightens it as much."""
+    rng = np.random.default_rng(1)
+    one, other = (rng.uniform(0.05, 0.2, (13, 40, 40)).astype(np.float32) for _ in range(2))
+    cloudy = 0.5 * one + 0.45
+    sky = lifted(one, cloudy, np.full((40, 40), 2, np.uint8), rg.BANDS)
+    seen = laid(sky, other)
+    visible = [index for index, band in enumerate(rg.BANDS) if band.name in ("B02", "B03", "B04")]
+    difference = seen[visible] - (0.5 * other + 0.45)[visible]
+    assert np.abs(difference.mean(axis=(1, 2))).max() < 0.05
+    slope = np.polyfit(other[visible].ravel(), seen[visible].ravel(), 1)[0]
+    assert 0.4 < slope < 0.6
+    cirrus = [band.name for band in rg.BANDS].index("B10")
+    np.testing.assert_allclose(seen[cirrus], cloudy[cirrus], atol=1e-3)  # no ground is seen there
+
+
+def test_a_thicker_sky_hides_more_and_none_hides_nothing() -> None:
+    place = ground("a", pair=True)
+    sky = lifted(place.clear, place.cloudy, np.full((96, 96), 2, np.uint8), rg.BANDS)
+    clear = place.clear.astype(np.float32)
+    cloud = np.asarray(place.classes) == 1
+    bright = [laid(Sky(sky.through, sky.path, sky.classes), clear, much)[3, cloud].mean() for much in (0.0, 0.5, 1.0)]
+    assert bright[0] < bright[1] < bright[2]
+    np.testing.assert_allclose(laid(sky, clear, 0.0), np.maximum(clear, 1e-4), atol=2e-3)
+
+
+def test_surfaces_are_raised_to_the_top_of_the_atmosphere() -> None:
+    """Bands that follow linearly from the others are found again; blue gains most from the air."""
+    rng = np.random.default_rng(2)
+    fields = rng.uniform(0.05, 0.4, (13, 12, 12)).repeat(8, 1).repeat(8, 2)
+    fields[5] = 0.5 * fields[3] + 0.4 * fields[7]  # a red-edge band between red and infrared
+    whole = rg.Ground("whole", "dsen2", "p", "train", fields.astype(np.float16), "toa", 10.0)
+    part = fields.copy()
+    part[[4, 5, 6, 8, 9, 10]] = np.nan
+    surface = rg.Ground("part", "landsat_sr", "q", "train", part.astype(np.float16), "boa", 30.0)
+    (raised,) = rg.raised([whole, surface])
+    assert (raised.level, raised.name) == ("toa", "part_toa")
+    made = raised.clear.astype(np.float32)
+    assert np.isfinite(made).all()
+    gain = (made - part)[[1, 2, 3, 7]].mean(axis=(1, 2))
+    assert 0.03 < gain[0] < 0.12
+    assert gain.argmax() == 0
+    assert abs(gain[3]) < 0.01
+    np.testing.assert_allclose(made[5], 0.5 * made[3] + 0.4 * made[7], atol=0.02)
+    assert rg.raised([surface]) == []  # nothing to learn the other bands from
+
+
+def test_places_with_many_images_do_not_rule() -> None:
+    many = [ground(f"m{n}") for n in range(6)]
+    places = [rg.Ground(**{**vars(one), "place": "same"}) for one in many]
+    crops = rp.Crops([*places, ground("alone")], SIDE, seed=1)
+    assert crops.weight[:-1].sum() == pytest.approx(crops.weight[-1])

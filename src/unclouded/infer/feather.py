@@ -39,6 +39,21 @@ def feathered(mask: NDArray[np.bool_], width: int) -> NDArray[np.float32]:
     return (inside / _window_sum(np.ones(mask.shape, bool), half)).astype(np.float32)
 
 
+def veil_of(classes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How much of the ground is hidden, as removal networks are told it.
+
+    Args:
+        classes: (y, x), see :mod:`unclouded.classes`.
+
+    Returns:
+        (y, x): 1 under thick cloud and a pixel around it, where its edges blur; 0.5 in shadow; else 0.
+
+    >>> veil_of(np.uint8([[0, 1, 2, 3, 0, 0]])).tolist()
+    [[1.0, 1.0, 1.0, 0.5, 0.0, 0.0]]
+    """
+    return np.where(dilated(classes == 1, 1), np.float32(1.0), np.float32(0.5) * (classes == 3)).astype(np.float32)
+
+
 def _window_sum(mask: NDArray[np.bool_], radius: int) -> NDArray[np.int32]:
     """True pixels in the window of ``2 * radius + 1`` pixels around each pixel; there are none beyond the edges."""
     out = mask.astype(np.int32)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from .feather import dilated, feathered
+from .feather import dilated, feathered, veil_of
 from .planes import Encoding
 from .remove_plan import Date, RemovalPlan
 from .runner import Runner
@@ -74,7 +74,7 @@ class _Rows:
         left: equation (2).
         alpha: of equation (3).
         gone: missing in the scene or its mask.
-        thick: under thick cloud, widened by a pixel.
+        veil: 1 under thick cloud, widened by a pixel, 0.5 in shadow, else 0.
         radar: backscatter brought to 0..1, 0 where missing; of no bands without radar.
     """
 
@@ -84,7 +84,7 @@ class _Rows:
     left: NDArray[np.float32]
     alpha: NDArray[np.float32]
     gone: NDArray[np.bool_]
-    thick: NDArray[np.bool_]
+    veil: NDArray[np.float32]
     radar: NDArray[np.float32]
 
     def part(self, first: int, end: int) -> _Rows:
@@ -115,7 +115,7 @@ class _Rows:
         seen = (self.alpha > 0) & (self.left < 1)
         image = np.where(seen, self.filled / np.maximum(1 - self.left, np.float32(1e-6)), own)
         rebuild = ((self.alpha == 1) & ~seen) | self.gone
-        marks = np.stack([rebuild, rebuild & self.thick]).astype(np.float32)
+        marks = np.stack([rebuild, rebuild * self.veil]).astype(np.float32)
         return np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0), marks
 
 
@@ -209,7 +209,7 @@ def _prepared(plan: RemovalPlan, first: int, end: int) -> _Rows:
     classes = plan.mask.rows(plan.grid, low, high)
     region = dilated(np.isin(classes, options.codes), options.dilation)
     alpha = feathered(region, options.feather)[inner]
-    thick = dilated(classes == 1, 1)[inner]
+    veil = veil_of(classes)[inner]
     stored = plan.planes.read(first, end)
     gone = ~np.isfinite(stored).all(axis=0) | (classes[inner] == NO_DATA)
     alpha[gone] = 0.0
@@ -233,7 +233,7 @@ def _prepared(plan: RemovalPlan, first: int, end: int) -> _Rows:
     if plan.card is not None and plan.card.sar:
         wanted = ((alpha > 0) & (left > 0)).any()
         radar = plan.radar(first, end) if wanted else np.zeros((len(plan.card.sar), *alpha.shape), np.float32)
-    return _Rows(stored, filled, error, left, alpha, gone, thick, radar)
+    return _Rows(stored, filled, error, left, alpha, gone, veil, radar)
 
 
 def _shown(plan: RemovalPlan, date: Date, low: int, high: int) -> NDArray[np.float32]:

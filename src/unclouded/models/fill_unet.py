@@ -99,8 +99,8 @@ class FillUNet(nn.Module):
                 one that the sensor does not have, and what is returned for it means nothing.
             sar: (n, s, h, w) float32, backscatter brought to 0..1; 0 in all bands, or None, where there is none.
             hidden: (n, 2, h, w) float32. First plane: 1 where the image is to be rebuilt, elsewhere it is taken as
-                clear ground. Second: 1 where nothing of the ground is seen, as under thick cloud. None takes every
-                pixel as in doubt, and seen.
+                clear ground. Second: 1 where nothing of the ground is seen, as under thick cloud, 0.5 in shadow. None
+                takes every pixel as in doubt, and seen.
 
         Returns:
             (n, b, h, w) reflectance, not clipped.
@@ -131,7 +131,7 @@ class FillUNet(nn.Module):
         scaled = (image - self.mean) / self.std * shown
         known = there * (1 - hidden[:, :1])
         filled = fill(scaled * known, known)  # (1) (2)
-        visible = there * (1 - hidden[:, 1:])
+        visible = there * (hidden[:, 1:] < 0.75).to(image.dtype)
         parts = [scaled * visible, filled, hidden, there]
         if self.sar_bands:
             if sar is None:

@@ -33,7 +33,8 @@ from .job import Job
 from .loop import make_fabric, run
 from .optim import OptimiserPart, Schedule, SchedulePart, make_optimiser
 from .patches import SAR_RANGE_DB
-from .removal_pairs import BANDS, Batch, Crops, Ground, as_inputs, read_grounds
+from .removal_grounds import BANDS, Ground, read_grounds
+from .removal_pairs import Batch, Crops, as_inputs
 
 ARCHITECTURE = "fill-unet"
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -51,6 +52,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     "dsen2": ("two Sentinel-2 L1C crops of DSen2", "CC BY 4.0; Copernicus"),
     "landsat_sr": ("Landsat-8/9 surface-reflectance patches", "not stated; USGS public domain"),
     "sen12mscr": ("SEN12MS-CR and SEN12MS-CR-TS patches", "CC BY 4.0 as far as known, not verified"),
+    "worldcereal": ("WorldCereal monthly composites, Sentinel-1 and 2", "not stated; Copernicus"),
     "sen1floods11": ("one Sen1Floods11 chip, Sentinel-1 and 2", "not stated; Copernicus"),
 }
 """Title and licence of every source."""
@@ -69,6 +71,9 @@ LIMITS = (
 """Where the model fails, for its card."""
 
 SIDE, BATCH, EVERY = 128, 4, 100
+
+RIM, RIM_WEIGHT = 5, 0.3
+"""Pixels around what is rebuilt that count as well, and how much: there the result fades into the observed image."""
 
 
 @click.group()
@@ -215,7 +220,7 @@ def train(places: Sequence[Ground], folder: Path, architecture: str, steps: int,
 
     job = Job(
         net=net,
-        optimiser=make_optimiser(net, OptimiserPart(rate=rate, weight_decay=0.01)),
+        optimiser=make_optimiser(net, OptimiserPart(rate=rate, weight_decay=0.05)),
         schedule=Schedule(SchedulePart(kind="cosine", warm_up=40, floor=0.01), rate),
         draw=lambda epoch, place: crops.batch(epoch * EVERY + place, BATCH),
         loss=loss,
@@ -242,13 +247,16 @@ def loss_of(outputs: dict[str, Tensor], batch: Batch) -> Tensor:
     """
     restored = outputs["image"].float()
     known = torch.isfinite(batch.target)
-    rebuild = batch.hidden[:, :1] * known.any(1, keepdim=True)
+    marked = batch.hidden[:, :1]
+    around = F.max_pool2d(marked, 2 * RIM + 1, 1, RIM)
+    rebuild = (marked + RIM_WEIGHT * (around - marked)) * known.any(1, keepdim=True)
     target = torch.where(known, batch.target, torch.zeros_like(batch.target))
     shown = known & (batch.image != 0).flatten(2).any(2)[:, :, None, None]
     masked = torch.where(shown, restored, torch.zeros_like(restored))
     error = (masked - target * shown).abs().sum(1, keepdim=True) / shown.sum(1, keepdim=True).clamp(min=1)
     area = rebuild.sum().clamp(min=1)
-    angle = 1 - F.cosine_similarity(masked, target * shown, dim=1, eps=1e-4)[:, None]
+    away = 1 - F.cosine_similarity(masked, target * shown, dim=1, eps=1e-4)[:, None]
+    angle = torch.sqrt(2 * away.clamp(min=0) + 1e-4) - 0.01  # in radians, with a finite slope at 0
     loss = 20 * (error * rebuild).sum() / area + 2 * (angle * rebuild).sum() / area
     if "log_scale" in outputs:
         log_scale = outputs["log_scale"].float().clamp(-8, 1)
