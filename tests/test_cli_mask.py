@@ -209,8 +209,8 @@ def cut_off(words: list[str], out: Path, signal_number: int) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Large enough that masking takes a second or more."""
-    return write_image(tmp_path_factory.mktemp("in") / "large.tif", 1200)
+    """Large enough that masking takes most of a second."""
+    return write_image(tmp_path_factory.mktemp("in") / "large.tif", 800)
 
 
 @pytest.mark.parametrize(

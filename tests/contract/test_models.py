@@ -172,16 +172,20 @@ def test_an_image_is_judged_alone(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_every_parameter(name):
     net = fresh(name).train()
+    learned = {key: p for key, p in net.named_parameters() if p.requires_grad}
+    dead = list(learned)
     for seed in range(3):  # stochastic depth may leave a branch out once
         given = inputs(net, n=3, seed=seed)
         results = net.outputs(*given) if hasattr(net, "outputs") else {"image": net(*given)}
         torch.manual_seed(seed)
         values = [value for value in results.values() if torch.is_tensor(value) and value.requires_grad]
         sum((value * torch.randn_like(value)).sum() for value in values).backward()
-    learned = {key: p for key, p in net.named_parameters() if p.requires_grad}
-    dead = [key for key, p in learned.items() if p.grad is None or not bool((p.grad != 0).any())]
-    assert [key for key in dead if not key.endswith(ASLEEP)] == []
-    assert all(bool(torch.isfinite(p.grad).all()) for p in learned.values())
+        dead = [key for key, p in learned.items() if p.grad is None or not bool((p.grad != 0).any())]
+        dead = [key for key in dead if not key.endswith(ASLEEP)]
+        if not dead:
+            break
+    assert dead == []
+    assert all(bool(torch.isfinite(p.grad).all()) for p in learned.values() if p.grad is not None)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -115,10 +115,9 @@ def test_the_number_of_workers_changes_nothing(tiny, tmp_path: Path) -> None:
     augment = [{"name": "turn"}, {"name": "usual-bands"}, {"name": "noise"}]
     runs = [
         fit(tiny(augment=augment, batch=2, workers=workers, output=str(tmp_path / f"workers-{workers}")))
-        for workers in (0, 1, 3)
+        for workers in (0, 2)
     ]
-    for other in runs[1:]:
-        assert_same(runs[0].folder, other.folder)
+    assert_same(runs[0].folder, runs[1].folder)
 
 
 def test_phases_change_rate_and_accumulation(tiny) -> None:
