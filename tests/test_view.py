@@ -27,6 +27,7 @@ from unclouded.errors import InputError
 from unclouded.view.app import HEADERS, make_app
 
 from .fakes_results import NO_PLACE, edit_item, write_result
+from .fakes_server import serve
 
 STATIC = Path(unclouded.view.__file__).parent / "static"
 HERE = "http://127.0.0.1:8765"
@@ -226,6 +227,50 @@ def test_files_that_lead_elsewhere_are_not_opened(tmp_path: Path) -> None:
     assert web.get(f"/tiles/{told['key']}/uncertainty/0/0/0.png").status_code == 422
     assert web.get(f"/values/{told['key']}?x=0&y=0").status_code == 422
     assert item.exists()
+
+
+def stac_source(folder: Path, **hrefs: str) -> Path:
+    """An item whose assets are single bands, in files or elsewhere."""
+    assets = {}
+    for name, wave in (("blue", 0.48), ("green", 0.56), ("red", 0.65)):
+        band = {"name": name, "common_name": name, "center_wavelength": wave, "full_width_half_max": 0.05}
+        raster = [{"scale": 1.0, "offset": 0.0}]
+        assets[name] = {"href": hrefs.get(name, f"{name}.tif"), "eo:bands": [band], "raster:bands": raster}
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "one", "geometry": None, "links": [], "assets": assets,
+        "properties": {"datetime": "2024-06-01T10:00:31Z"},
+    }  # fmt: skip
+    (folder / "one.json").write_text(json.dumps(item))
+    return folder / "one.json"
+
+
+@pytest.mark.filterwarnings("ignore::unclouded.errors.UncloudedWarning")
+def test_images_of_stac_items_are_shown_as_far_as_they_lie_in_the_folders(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for number, name in enumerate(("blue", "green", "red"), 1):
+        with rasterio.open(write_image(source / "all.tif")) as file:
+            profile = {**file.profile, "count": 1}
+            with rasterio.open(source / f"{name}.tif", "w", **profile) as out:
+                out.write(file.read(number), 1)
+    write_result(tmp_path / "out", "one", source=str(stac_source(source)))
+    web = client(tmp_path / "out", source)
+    (told,) = web.get("/api/results").json()
+    west, south, east, north = told["bounds"]
+    x, y = mercator((west + east) / 2, (south + north) / 2, 14)
+    tile = f"/tiles/{told['key']}/image/14/{x}/{y}.png"
+    assert web.get(tile).status_code == 200
+    with serve(source) as server:
+        secret = write_image(tmp_path / "elsewhere" / "red.tif")
+        there = f"{server.address}/red.tif"
+        for red in (there, str(secret), "../elsewhere/red.tif", f"/vsicurl/{there}"):
+            stac_source(source, red=red)
+            web.get("/api/results")
+            image = web.get(tile)  # without its red band there is something to show, or nothing
+            assert image.status_code in (200, 422)
+            assert not server.asked, "nothing is fetched"
+    (source / "one.json").write_text('{"type": "Feature", "assets": [1]}')
+    web.get("/api/results")
+    assert web.get(tile).status_code == 422
 
 
 @pytest.mark.filterwarnings("ignore::unclouded.errors.UncloudedWarning")

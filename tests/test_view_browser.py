@@ -175,6 +175,18 @@ def test_time_goes_through_a_series(tmp_path: Path, seen: Seen) -> None:
     assert heights[1] < heights[2] < heights[0]  # higher is cloudier
 
 
+def test_why_an_image_is_not_shown(tmp_path: Path, seen: Seen) -> None:
+    source = tmp_path / "counts.tif"
+    with rasterio.open(source, "w", driver="GTiff", dtype="uint16", count=3, height=120, width=160) as file:
+        file.write(np.ones((3, 120, 160), np.uint16))
+    write_result(tmp_path, "one", source=str(source))
+    page = open_page(seen)
+    until(page, "() => document.querySelector('#warnings').textContent.startsWith('Image: ')")
+    assert len(page.locator("#warnings").inner_text().split("\n")) == 1
+    assert any("422" in one for one in seen.complaints)
+    seen.complaints.clear()
+
+
 def test_scenes_without_position(tmp_path: Path, seen: Seen) -> None:
     write_result(tmp_path, "chip", geobox=NO_PLACE)
     page = open_page(seen)

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -173,7 +173,7 @@ class _Viewer:
                 layers.append(_layer(layer))
             except UncloudedError as err:
                 notes.append(str(err))
-        if found.source is not None and layers:
+        if found.source is not None and tiles.may_show(found.source) and layers:
             layers.insert(0, {"name": "image", "title": "Image", "kind": "colour"})
         return {
             "key": found.key,
@@ -206,8 +206,7 @@ def _static(name: str) -> Response:
 
 
 def _told(request: Request, err: Exception) -> Response:
-    found: Mapping[str, str] = {"found": str(err)}
-    return JSONResponse(found, 422)
+    return JSONResponse({"found": str(err)}, 422)
 
 
 def _is_own(host: str) -> bool:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import InputError
 
-_LARGEST = 8 * 2**20  # bytes of an item; those that unclouded writes have some ten thousand
+LARGEST = 8 * 2**20  # bytes of an item; those that unclouded writes have some ten thousand
 _TIFF = ("image/tiff", "image/vnd.stac.geotiff")
 _TITLES = {
     "mask": "Clouds and shadows",
@@ -149,7 +149,7 @@ def _items(root: Path) -> Iterator[Path]:
 def _read(path: Path, roots: Sequence[Path]) -> Found | None:
     root = roots[0]
     try:
-        if path.stat().st_size > _LARGEST:
+        if path.stat().st_size > LARGEST:
             return None
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -161,10 +161,10 @@ def _read(path: Path, roots: Sequence[Path]) -> Found | None:
     relative = path.relative_to(root).as_posix()
     layers = {}
     for name, asset in assets.items():
-        file = _file(_mapping(asset).get("href"), path, root)
+        file = named_file(_mapping(asset).get("href"), path, root)
         if file is not None and str(_mapping(asset).get("type", "")).split(";")[0].strip() in _TIFF:
             layers[name] = _layer(name, _mapping(asset), file)
-    quicklook = _file(_mapping(assets.get("quicklook")).get("href"), path, root)
+    quicklook = named_file(_mapping(assets.get("quicklook")).get("href"), path, root)
     identity = _text(told.get("id")) or path.stem
     cover = properties.get("eo:cloud_cover")
     return Found(
@@ -210,8 +210,8 @@ def _layer(name: str, asset: Mapping[str, Any], path: Path) -> LayerFile:
     )
 
 
-def _file(href: Any, item: Path, root: Path) -> Path | None:
-    """A file that an item names, if it is a file in the folder."""
+def named_file(href: Any, item: Path, root: Path) -> Path | None:
+    """A file that an item names, if it is a file in the folder; addresses and paths to elsewhere are None."""
     if not isinstance(href, str) or not href or "\0" in href:
         return None
     real = inside(item.parent / href, root)

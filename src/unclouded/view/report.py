@@ -33,7 +33,8 @@ img { max-width: 100%; height: auto; border: 1px solid var(--line); image-render
 table { border-collapse: collapse; margin: .5rem 0 }
 th { white-space: nowrap }
 td, th { padding: .15rem .8rem .15rem 0; text-align: left; vertical-align: top; overflow-wrap: anywhere }
-td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+figure { margin: 1rem 0 }
+td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 .w { border-left: .3rem solid #d08000; padding-left: .8rem; overflow-wrap: anywhere }
 svg rect { stroke: #8888; stroke-width: .5 } svg text { font-size: 11px; fill: currentColor }
 circle { fill: var(--accent) } polyline { fill: none; stroke: var(--accent); stroke-width: 1.5 }
@@ -78,7 +79,7 @@ def render(found: Sequence[Found]) -> str:
     warned = sum(bool(one.warnings) for one in found)
     told = f"{len(found)} result{'s' * (len(found) > 1)}, {warned} with warnings. Made by unclouded {__version__}."
     listed = "".join(
-        f'<tr><td><a href="#{one.key}">{_text(one.id)}</a></td><td>{_text(one.datetime or "-")}</td>'
+        f'<tr><td><a href="#{one.key}">{_text(one.id)}</a></td><td>{_text(_taken(one.datetime) or "-")}</td>'
         f'<td class="n">{_cover(one)}</td><td class="n">{len(one.warnings) or ""}</td></tr>'
         for one in found
     )
@@ -88,7 +89,8 @@ def render(found: Sequence[Found]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Clouds and shadows: {len(found)} results</title><style>{_STYLE}</style></head><body>"
         f"<h1>Clouds and shadows</h1><p>{told}</p>{chart(found)}"
-        f"<table><tr><th>result</th><th>taken</th><th>cloud</th><th>warnings</th></tr>{listed}</table>"
+        '<table><tr><th>result</th><th>taken</th><th class="n">cloud</th><th class="n">warnings</th></tr>'
+        f"{listed}</table>"
         f"{''.join(map(_section, found))}</body></html>\n"
     )
 
@@ -134,7 +136,7 @@ def chart(found: Sequence[Found]) -> str:
 
 def _section(one: Found) -> str:
     facts = "".join(f"<tr><th>{_text(title)}</th><td>{_text(text)}</td></tr>" for title, text in one.facts)
-    taken = f"<tr><th>taken</th><td>{_text(one.datetime or 'not known')}</td></tr>"
+    taken = f"<tr><th>taken</th><td>{_text(_taken(one.datetime) or 'not known')}</td></tr>"
     notes = "".join(f"<p>{_text(note)}</p>" for note in one.warnings)
     tables = "".join(map(_classes, one.layers.values()))
     return (
@@ -189,6 +191,16 @@ def _picture(one: Found) -> str:
 
 def _cover(one: Found) -> str:
     return "-" if one.cloud_percent is None else f"{one.cloud_percent:.1f} %"
+
+
+def _taken(text: str | None) -> str | None:
+    """A time for people, if it is one.
+
+    >>> _taken("2024-06-01T10:00:31.5Z"), _taken("in June")
+    ('2024-06-01 10:00 UTC', 'in June')
+    """
+    moment = _moment(text)
+    return text if moment is None else dt.datetime.fromtimestamp(moment, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _moment(text: str | None) -> float | None:

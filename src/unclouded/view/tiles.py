@@ -7,6 +7,7 @@ GeoTIFFs only, without the files beside them, so that no file can lead to anothe
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..scene import Scene
 from ..write.quicklook import colour_bands, overview_grid, stretch
-from .folder import Found, LayerFile, inside
+from .folder import LARGEST, Found, LayerFile, inside, named_file
 
 TILE = 256
 PIXEL_ZOOM = 8
@@ -32,6 +33,7 @@ RAMP = np.array([(12, 8, 38), (81, 18, 124), (183, 55, 121), (252, 137, 97), (25
 
 _OVERVIEW = 512
 _LONGEST_READ = 1024
+_GEOTIFF = (".tif", ".tiff")
 _CLOUD = ("thick-cloud", "thin-cloud")
 
 
@@ -242,16 +244,19 @@ def _open_source(found: Found, roots: tuple[Path, ...]) -> Scene:
 
     path = found.source
     allowed = [root for root in roots if path is not None and inside(path, root) is not None]
-    if path is None or not allowed or not (path.suffix == ".SAFE" or path.suffix.lower() in (".tif", ".tiff")):
+    if path is None or not allowed or not may_show(path):
         raise InputError(
             f"The image of '{found.id}' cannot be shown.",
-            expected="Images are SAFE folders and GeoTIFFs in the folders that may be shown.",
+            expected="Images are SAFE folders, GeoTIFFs, and STAC items of such, in the folders that may be shown.",
             remedy="Pass the folder of the scenes with --images.",
         )
-    if path.is_file():
-        with _opened(path):  # as a GeoTIFF, whatever else GDAL might take it for
-            pass
-    scene = open_scene(path)
+    if path.suffix.lower() == ".json":
+        scene = open_scene(_own_assets(path, roots))
+    else:
+        if path.is_file():
+            with _opened(path):  # as a GeoTIFF, whatever else GDAL might take it for
+                pass
+        scene = open_scene(path)
     for source in scene.sources.values():
         file = getattr(source, "path", None)
         if file is not None and not any(inside(Path(file), root) for root in roots):
@@ -261,6 +266,33 @@ def _open_source(found: Found, roots: tuple[Path, ...]) -> Scene:
                 remedy="Pass their folder with --images too.",
             )
     return scene
+
+
+def may_show(path: Path) -> bool:
+    """Whether a source is of a kind that pictures are made from.
+
+    >>> may_show(Path("a.SAFE")), may_show(Path("a.zip"))
+    (True, False)
+    """
+    return path.suffix == ".SAFE" or path.suffix.lower() in (*_GEOTIFF, ".json")
+
+
+def _own_assets(path: Path, roots: tuple[Path, ...]) -> dict[str, Any]:
+    """A STAC item with those of its assets that are GeoTIFFs in the folders, and no way to anything else."""
+    try:
+        item: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= LARGEST else {}
+        assets = {name: dict(asset) for name, asset in item["assets"].items()}
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as err:
+        raise InputError(
+            f"{path.name} is no STAC item.", expected="A scene in a JSON file is a STAC item.", remedy="Look at it."
+        ) from err
+    kept = {}
+    for name, asset in assets.items():
+        file = next((one for root in roots if (one := named_file(asset.get("href"), path, root)) is not None), None)
+        if file is not None and file.suffix.lower() in _GEOTIFF:
+            with _opened(file):
+                kept[name] = {**asset, "href": str(file)}
+    return {**item, "assets": kept, "links": [{"rel": "self", "href": str(path)}]}
 
 
 def _window(file: Any, layer: LayerFile, z: int, x: int, y: int) -> NDArray[np.float32] | None:

@@ -70,11 +70,13 @@ function show(index) {
     const pane = map.getPane(one.name) || map.createPane(one.name);
     pane.style.zIndex = 210 + place;
     const address = `/tiles/${result.key}/${encodeURIComponent(one.name)}/{z}/{x}/{y}.png`;
-    layers.set(one.name, L.tileLayer(address, {
+    const layer = L.tileLayer(address, {
       pane: one.name, bounds: boundsOf(result), opacity: opacity.get(one.name) ?? 1,
       minZoom: map.getMinZoom(), maxZoom: map.getMaxZoom(), minNativeZoom: map.placed ? 0 : -PIXEL_ZOOM,
       maxNativeZoom: map.placed ? 20 : 0, zoomOffset: map.placed ? 0 : PIXEL_ZOOM,
-    }));
+    });
+    layer.once("tileerror", (event) => tellWhy(event.tile.src, one.title));
+    layers.set(one.name, layer);
   });
   element("result").value = String(index);
   element("time").value = String(index);
@@ -86,9 +88,21 @@ function show(index) {
   element("values").replaceChildren();
 }
 
+function moment(datetime) {
+  const [, day, minute] = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[\d:.]*Z$/.exec(datetime) ?? [];
+  return day ? `${day} ${minute} UTC` : datetime || "time not known";
+}
+
+async function tellWhy(address, title) {
+  const answer = await fetch(address);
+  if (answer.status !== 422) return; // a tile without anything in it, or one that works by now
+  const { found } = await answer.json();
+  element("warnings").append(make("p", `${title}: ${found}`));
+}
+
 function describe(result) {
   const cover = result.cloud_percent === null ? "" : `, ${result.cloud_percent.toFixed(1)} % cloud`;
-  element("about").textContent = `${result.datetime || "time not known"}${cover}`;
+  element("about").textContent = `${moment(result.datetime)}${cover}`;
   element("about").title = result.facts.map(([title, text]) => `${title}: ${text}`).join("\n");
   element("warnings").replaceChildren(...result.warnings.map((text) => make("p", text)));
 }
