@@ -26,6 +26,7 @@ def test_by_hand() -> None:
     assert (thick.precision, thick.recall, thick.pixels) == (pytest.approx(24 / 29), pytest.approx(0.8), 30)
     assert thick.iou == pytest.approx(24 / 35)
     assert thick.f1 == pytest.approx(48 / 59)
+    assert thick.accuracy == pytest.approx((24 + 65) / 100)
     assert thick.balanced_accuracy == pytest.approx((0.8 + 65 / 70) / 2)
     thin = table.scores()["thin-cloud"]
     assert math.isnan(thin.recall)
@@ -35,6 +36,7 @@ def test_by_hand() -> None:
     cloud = table.merged(["thick-cloud", "thin-cloud"])
     assert cloud.recall == 1
     assert cloud.precision == pytest.approx(30 / 35)
+    assert cloud.accuracy == pytest.approx(0.95)
     assert table.balanced_accuracy == pytest.approx((0.9 + 0.8 + 0.5) / 3)
 
 
@@ -44,6 +46,7 @@ def test_nothing_is_not_zero() -> None:
     assert math.isnan(table.overall_accuracy)
     assert math.isnan(table.mean_iou)
     assert math.isnan(table.balanced_accuracy)
+    assert math.isnan(table.scores()["clear"].accuracy)
 
 
 def test_missing_predictions_are_counted() -> None:

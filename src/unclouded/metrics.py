@@ -28,6 +28,7 @@ class ClassScores:
         recall: tp / (tp + fn); NaN where the labels do not have the class.
         f1: 2 tp / (2 tp + fp + fn); NaN where neither has it.
         iou: tp / (tp + fp + fn); NaN where neither has it.
+        accuracy: (tp + tn) / all; NaN without any pixel.
         balanced_accuracy: mean of the recalls of the class and of the rest; NaN where either is absent.
         pixels: pixels that the labels give the class.
     """
@@ -36,6 +37,7 @@ class ClassScores:
     recall: float
     f1: float
     iou: float
+    accuracy: float
     balanced_accuracy: float
     pixels: int
 
@@ -119,6 +121,7 @@ class Confusion:
             recall=recall,
             f1=_ratio(2 * tp, 2 * tp + fp + fn),
             iou=_ratio(tp, tp + fp + fn),
+            accuracy=_ratio(tp + tn, tp + tn + fp + fn),
             balanced_accuracy=0.5 * (recall + _ratio(tn, tn + fp)),
             pixels=tp + fn,
         )
