@@ -34,7 +34,8 @@ class Restored:
     """What :func:`restore` makes; the axes are those of the image.
 
     Attributes:
-        image: reflectance without clouds, (band, y, x) in the image's own type; NaN where nothing is known.
+        image: reflectance without clouds, (band, y, x) in the image's own type; NaN where the image is missing, or
+            hidden where nothing else is known.
         provenance: (y, x) uint8: 0 observed, 1 rebuilt from radar and surroundings, 2 taken from another date, 255 no
             data. Where it is 0 the image is untouched.
         uncertainty: expected absolute error in reflectance, mean over the bands, (y, x) float32; 0 where observed, NaN

@@ -10,8 +10,9 @@ Steps
     4. restored = fill + g (image - fill) + c, the middle term only where the ground is not fully hidden
 
 Step 2 is the classical pull-push interpolation, so that an untrained network already fills gaps smoothly. In step 4
-thin cloud and shadow keep the detail that comes through: a gain undoes their loss of contrast. Nothing looks at the
-whole tile, the fill at most 128 pixels far, so that results do not depend on how a scene is tiled.
+thin cloud and shadow keep the detail that comes through: a gain undoes their loss of contrast. An untrained network
+trusts the fill more than the veiled image, and has to learn what may be taken from there. Nothing looks at the whole
+tile, the fill at most 128 pixels far, so that results do not depend on how a scene is tiled.
 
 Source of pull-push: Gortler et al., The lumigraph, SIGGRAPH 1996, section 3.4.
 """
@@ -31,6 +32,9 @@ from .unet_small import SmallUNet
 
 LEVELS = 5
 """Halvings of the grid for the fill: cells of 32 pixels are the coarsest."""
+
+DOUBT = 2.0
+"""By how much the logit of the gain is lowered: at 0 it is 0.24 in place of 1."""
 
 SHARE = 0.05
 """Share of a cell's pixels that has to be seen for its own mean to weigh as much as its neighbourhood."""
@@ -141,7 +145,7 @@ class FillUNet(nn.Module):
             parts += [(4 * sar - 2) * measured, measured]
         found = self.unet(torch.cat(parts, 1), self.presence(present))  # (3)
         change, gain, log_scale = found.split((self.bands, self.bands, 1), 1)
-        restored = filled + torch.sigmoid(gain) * 2 * visible * (scaled - filled) + change  # (4)
+        restored = filled + torch.sigmoid(gain - DOUBT) * 2 * visible * (scaled - filled) + change  # (4)
         restored = restored * self.std + self.mean
         return {"image": restored[..., :rows, :cols], "log_scale": log_scale[..., :rows, :cols] - 4.0}
 
