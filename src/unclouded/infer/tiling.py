@@ -90,7 +90,8 @@ def axis(size: int, tile: int, halo: int, stride: int = 32, exact: bool = False)
 
     Args:
         size: pixels of the scene, at least 1.
-        tile: longest tile, halo included; rounded down to a multiple of ``stride``.
+        tile: longest tile, halo included; rounded down to a multiple of ``stride``. A scene that is at most an eighth
+            longer is not cut: the overlap would cost more.
         halo: pixels at each side of a tile that belong to its neighbours; rounded up to a multiple of ``stride``.
         stride: lengths and starts of all tiles are multiples of this.
         exact: every tile has the length ``tile``, the last one too: the surroundings are reflected as far as needed.
@@ -119,7 +120,7 @@ def axis(size: int, tile: int, halo: int, stride: int = 32, exact: bool = False)
             remedy="Pass a larger tile, or a smaller halo.",
         )
     padded = _up(margin + size + margin, stride)
-    if padded <= tile:
+    if padded <= (tile if exact else tile * 9 // 8):
         length = tile if exact else padded
         return Axis(size, (-margin,), length - margin, length, halo)
     count = -(-(padded - 2 * halo) // (tile - 2 * halo))

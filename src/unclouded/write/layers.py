@@ -228,8 +228,8 @@ class LayerWriter:
                 blockxsize=BLOCK,
                 blockysize=BLOCK,
                 interleave="band",
-                compress="DEFLATE",
-                zlevel=1,
+                # Bytes are not worth the time of packing them for a moment.
+                **({} if layer.dtype == "uint8" else {"compress": "DEFLATE", "zlevel": 1}),
                 bigtiff="IF_SAFER",
                 **({"photometric": "palette"} if layer.codes else {}),
                 **place,
@@ -251,8 +251,9 @@ class LayerWriter:
             target,
             driver="COG",
             compress="DEFLATE",
-            # On noisy numbers level 6 takes 3.5 times the processor time of level 4 and saves 3 % of the bytes.
-            level="6" if layer.codes else "4",
+            # Level 6 takes 3.5 times the processor time on noisy numbers and saves 3 % of the bytes; on codes it takes
+            # 1.5 times the time and saves 16 % of very few.
+            level="4",
             predictor="NO" if layer.codes else "YES",
             overview_resampling=layer.overview,
             blocksize=BLOCK,
