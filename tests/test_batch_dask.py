@@ -31,6 +31,8 @@ from .test_lazy import image, same
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
+SCENES = 10
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
@@ -48,13 +50,13 @@ def client(cluster: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return write_scenes(tmp_path_factory.mktemp("in"), 20)
+    return write_scenes(tmp_path_factory.mktemp("in"), SCENES)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(scenes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("reference")
-    assert run(scenes, out, level="toa").done == 20
+    assert run(scenes, out, level="toa").done == SCENES
     return contents(out)
 
 
@@ -68,11 +70,11 @@ def test_a_cluster_gives_what_one_process_gives(
     client: Any, scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     summary = run(scenes, tmp_path, client=client, level="toa")
-    assert summary.tally == {"done": 20}
+    assert summary.tally == {"done": SCENES}
     assert contents(tmp_path) == undisturbed
     # Each worker process has loaded the model once, whatever number of scenes it did.
     assert {misses for _, misses in client.run(loaded).values()} <= {0, 1}
-    assert run(scenes, tmp_path, client=client, level="toa", resume=True).tally == {"kept": 20}
+    assert run(scenes, tmp_path, client=client, level="toa", resume=True).tally == {"kept": SCENES}
 
 
 def test_a_task_carries_no_weights() -> None:
@@ -91,7 +93,7 @@ def test_a_killed_worker_loses_nothing(
 
     summary = run(scenes, tmp_path, client=client, level="toa", on_outcome=kill)
     assert killed
-    assert summary.tally == {"done": 20}
+    assert summary.tally == {"done": SCENES}
     assert contents(tmp_path) == undisturbed
 
 
