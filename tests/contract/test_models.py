@@ -56,7 +56,8 @@ SMALL = {
     "fill-unet": {"bands": 3, "widths": (8, 8, 16)},
     "mmcanet": _MMCANET,
     "mmcanet-l": _MMCANET,
-    **dict.fromkeys(("mpir1", "mpir2", "mpir3", "mpir4"), _MMCANET),
+    **dict.fromkeys(("mpir1", "mpir3", "mpir4"), _MMCANET),
+    "mpir2": {**_MMCANET, "full_blocks": 2},
 }
 """Options that make a model small."""
 
