@@ -20,7 +20,7 @@ PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md"
 }
 """Every page with blocks, by its path in the repository."""
 
-PROGRAMS = ("unclouded", "python", "pip", "make", "git", "torchrun", "find", "cd", "docker", "export")
+PROGRAMS = ("unclouded", "rio", "python", "python3", "pip", "make", "git", "torchrun", "find", "cd", "docker", "export")
 SHELL = ("sh", "bash", "console")
 
 _MARKER = re.compile(r"<!-- not run: (.+?) -->\s*$", re.DOTALL)

@@ -189,6 +189,17 @@ def test_cubes_are_lazy_and_the_same_under_any_chunking(method):
             np.testing.assert_array_equal(ours.values, theirs.values)
 
 
+def test_masks_of_a_cube_have_its_pixels():
+    coords = {"time": np.array(["2023-06-01"], "datetime64[ns]"), "y": np.arange(4) * -100.0, "x": np.arange(5) * 100.0}
+    cube = xarray.DataArray(np.full((1, 2, 4, 5), 0.1, np.float32), coords, ("time", "band", "y", "x"))
+    masks = xarray.DataArray(np.zeros((1, 4, 5), np.uint8), coords, ("time", "y", "x"))
+    near = masks.assign_coords(y=masks.y + 1e-9)  # as from an affine transform
+    assert (composite(cube, masks=near).count == 1).all()
+    for wrong in (masks.assign_coords(x=masks.x + 50), masks[:, :3], masks.assign_coords(time=masks.time + 1)):
+        with pytest.raises(InputError, match="not those of the cube"):
+            composite(cube, masks=wrong)
+
+
 def _dates(tmp_path: Path):
     """Three scenes that are brighter by the date; the second is one pixel further right."""
     moved = UTM_GRID.translate_pix(1, 0)

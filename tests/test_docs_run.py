@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import tomllib
 import warnings
 from collections.abc import Iterator
@@ -39,9 +40,8 @@ NOT_RUN = {
     },
     "docs/experiments.md": {"unclouded": "judges and trains for hours; tests/test_cli_eval.py runs the commands small"},
     "docs/models-cost.md": {"": "measures for minutes; tests/test_complexity.py runs the command"},
-    "docs/scale.md": {"": "needs a cluster or an archive; tests/test_batch.py and tests/test_lazy.py run the calls"},
     "docs/simulator.md": {"--sar --dem": "its lines write different scenes into one folder, which is refused"},
-    "docs/view.md": {"": "serves until it is stopped; the viewer's own tests run it"},
+    "docs/how-to/other-tools.md": {"def apply_datacube": "tests/test_docs_other_tools.py runs it, without openEO"},
 }
 """Blocks that hold the text, or whole pages for "", and why they are not run."""
 
@@ -95,12 +95,15 @@ def check_command(words: list[str], where: str) -> None:
         check_command(["unclouded", *rest[rest.index("-m") + 2 :]], where)
     elif program == "unclouded":
         check_options(rest, where)
+    elif program == "rio":
+        assert rest[0] == "unclouded", where
+        check_options(rest[1:], where)
     elif program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(rest) <= set(targets), f"{where}: {words}"
     elif program == "pip" or rest[:2] == ["-m", "pip"]:
         check_extras(rest, where)
-    elif program == "python" and rest[:1] == ["-m"]:
+    elif program in ("python", "python3") and rest[:1] == ["-m"]:
         assert importlib.util.find_spec(rest[1]), f"{where}: no module {rest[1]}"
         for word in rest[2:]:
             assert not word.startswith("tests/") or (ROOT / word).exists(), f"{where}: no file {word}"
@@ -153,9 +156,6 @@ def check_extras(words: list[str], where: str) -> None:
 
 def test_reasons_are_still_needed() -> None:
     for page, reasons in NOT_RUN.items():
-        if page not in PAGES:
-            assert page == "docs/view.md", page
-            continue
         for text in reasons:
             assert any(text in block.text for block in blocks(page)), f"{page}: nothing holds '{text}' any more"
 
@@ -217,14 +217,15 @@ def test_the_page_runs(page: str, place: Path, capsys: pytest.CaptureFixture[str
 
 def run_commands(block: Block) -> None:
     """The commands of this program; others are only checked, see above."""
-    for pipeline in commands(block):
-        if len(pipeline) > 1:
-            raise AssertionError(f"{block}: pipelines cannot be run here; give the reason in NOT_RUN")
-        program, *words = pipeline[0]
-        if Path(program).name != "unclouded":
+    for *before, (program, *words) in commands(block):
+        if Path(program).name != "unclouded" or words[:1] == ["view"]:  # which serves until it is stopped
             continue
+        given = ""
+        for other in before:
+            assert other[0] == "find", f"{block}: only find may come before the pipe here"
+            given = subprocess.run(other, capture_output=True, text=True, check=True).stdout
         words += SMALLER.get(words[0], [])
-        done = run(*(one for word in words for one in expanded(word)))
+        done = run(*(one for word in words for one in expanded(word)), stdin=given)
         assert done.returncode == 0, f"{block}: unclouded {' '.join(words)}\n{done.stderr}"
 
 

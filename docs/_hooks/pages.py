@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from unclouded.data.labels import class_names
 from unclouded.models.card import ModelCard
 
 ROOT = Path(__file__).resolve().parents[2]
+
+sys.path.insert(0, str(Path(__file__).parent))
+import notebooks  # noqa: E402  beside this file, which mkdocs loads without its folder
 
 PARTS = (
     "sensors", "descriptors", "radiometry", "normalise", "losses", "metrics", "image_metrics", "data.labels",
@@ -268,6 +272,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/sensors.md": sensors_page,
     "reference/datasets.md": datasets_page,
     "reference/cards.md": cards_page,
+    "tutorials/mask.md": lambda: notebooks.page(notebooks.scripts()["mask"]),
+    "tutorials/remove.md": lambda: notebooks.page(notebooks.scripts()["remove"]),
+    "tutorials/composite.md": lambda: notebooks.page(notebooks.scripts()["composite"]),
+    "tutorials/train.md": lambda: notebooks.page(notebooks.scripts()["train"]),
     "readme.md": lambda: (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "]("),
     "changelog.md": lambda: (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
     "contributing.md": lambda: (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"),

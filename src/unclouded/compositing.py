@@ -492,6 +492,25 @@ def _finished_before(stack: Stack, paths: dict[str, Path]) -> Composited:
     return Composited(tuple(scene.id for scene in stack.scenes), filled_percent=float(filled), outputs=dict(paths))
 
 
+def _on_coordinates(masks: Any, cube: Any) -> Any:
+    """Masks with the coordinates of their cube; those of the same pixels may differ in the last digits."""
+    for axis in ("time", "y", "x"):
+        ours, theirs = cube[axis].values, masks[axis].values
+        same = ours.shape == theirs.shape
+        if same and axis != "time":
+            step = abs(float(ours[1] - ours[0])) if ours.size > 1 else 1.0
+            same = bool(np.allclose(ours, theirs, rtol=0, atol=0.01 * step))
+        elif same:
+            same = bool((ours == theirs).all())
+        if not same:
+            raise InputError(
+                f"The coordinates '{axis}' of the masks are not those of the cube.",
+                expected="Masks and cube have the same dates and pixels.",
+                remedy="Mask the cube itself, or bring the masks to its grid and dates.",
+            )
+    return masks.assign_coords({axis: cube[axis] for axis in ("y", "x")})
+
+
 def _of_cube(cube: Any, masks: Any, method: Method, target: str | None, buffer: int) -> Composited:
     """The composite of a DataArray, lazy where that is lazy."""
     import xarray
@@ -507,6 +526,7 @@ def _of_cube(cube: Any, masks: Any, method: Method, target: str | None, buffer: 
         )
     cube = cube.transpose("time", "band", "y", "x")
     masks = masks.transpose("time", "y", "x")
+    masks = _on_coordinates(masks, cube)
     times = [np.datetime_as_string(time, unit="D") for time in cube.time.values.astype("datetime64[ns]")]
     days = _days_from(times, target)
     pixel_m = float(abs(cube.x[1] - cube.x[0])) if cube.sizes["x"] > 1 else 1.0
