@@ -274,6 +274,17 @@ def test_command(tmp_path):
     assert told["default"]["peak"] > told["default"]["parameters"] + told["default"]["state"]
 
 
+def test_measured_times_stand_beside_the_published(monkeypatch):
+    monkeypatch.setattr(cx, "measure_speed", lambda *_, **__: cx.Speed(0.25, 0.5, 3.0, 4, 1, "a processor"))
+    run = CliRunner().invoke(commands, ["models", "complexity", "mscloudcam", "--time", "--markdown"])
+    header, _, row, *notes = run.output.splitlines()
+    found = dict(zip(header.strip("| ").split(" | "), row.strip("| ").split(" | "), strict=False))
+    assert (found["ms an image"], found["processor ms"], found["images a second"]) == ("250", "500", "3.0")
+    assert (found["published ms"], found["published images a second"]) == ("15.9", "62.7")
+    assert any("A100" in note for note in notes)
+    assert any("a processor" in note for note in notes)
+
+
 def test_unknown_names_are_told():
     for argument in ("resnet", "--memory"):
         words = ["models", "complexity", "resnet", *([argument] if argument.startswith("-") else [])]

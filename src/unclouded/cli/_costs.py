@@ -60,6 +60,8 @@ def _costs(
         if cost.speed:
             told = f"timed with {cost.speed.threads} threads on {cost.speed.machine}, throughput in batches of {batch}"
             notes += [told] * (told not in notes)
+            if cost.published and cost.published.hardware:
+                notes.append(f"{cost.published.printed}: published times are those of {cost.published.hardware}")
         yield _row(cost, time_it)
 
 
@@ -77,13 +79,16 @@ def _row(cost: Cost, time_it: bool) -> Row:
         row["ms an image"] = round(1e3 * speed.latency) if speed else ""
         row["processor ms"] = round(1e3 * speed.processor) if speed else ""
         row["images a second"] = round(speed.images_per_second, 2) if speed else ""
-    row["published M"] = _millions(paper.parameters if paper else None, 1e6)
-    row["published G"] = _millions(paper.multiply_adds if paper else None, 1e9)
+    row["published M"] = _in_units(paper.parameters if paper else None, 1e6)
+    row["published G"] = _in_units(paper.multiply_adds if paper else None, 1e9)
+    if time_it:
+        row["published ms"] = _in_units(paper.latency_ms if paper else None)
+        row["published images a second"] = _in_units(paper.images_per_second if paper else None)
     row["published as"] = paper.printed if paper else ""
     return row
 
 
-def _millions(value: float | None, unit: float) -> str:
+def _in_units(value: float | None, unit: float = 1.0) -> str:
     return "" if value is None else f"{value / unit:g}"
 
 
