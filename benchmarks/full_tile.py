@@ -1,12 +1,12 @@
 """Memory and time of masking a whole Sentinel-2 tile: 13 bands, 10980 x 10980 pixels, JPEG 2000.
 
-    python benchmarks/full_tile.py --work FOLDER [--size 10980] [--tile 1024] [--threads 0] [--keep]
+    python benchmarks/full_tile.py --work FOLDER [--size 10980] [--tile 896] [--threads 0] [--keep]
 
 Makes a simulated L1C product in FOLDER (some 600 MB; removed at the end unless --keep is given, and used again if it is
 there), masks it in a process of its own, and prints
 
 * peak memory of that process, wall time, and processor seconds per megapixel of the output,
-* the same for decoding alone: the same bands, rows and resolution levels, and nothing else,
+* the same for decoding alone: the same bands, rows and resolution levels as reflectance, and nothing else,
 * a third run without reading ahead, which tells reading, network and all the rest (blending, calibration,
   resampling, compression) apart.
 
@@ -39,8 +39,11 @@ PATTERN = 1830
 NOISE_COUNTS = 8.0
 """Standard deviation of the noise in counts."""
 
-PEAK_MIB = 2048
+PEAK_MIB = 1536
 """The most memory that masking a tile may take."""
+
+TIMES_DECODING = 2.0
+"""The longest that masking a tile may take, in times of decoding its bands."""
 
 
 def main() -> int:
@@ -75,9 +78,12 @@ def main() -> int:
     print(f"result: {runs['mask']['told']}")
     if not arguments.keep:
         shutil.rmtree(arguments.work)
-    within = runs["mask"]["peak_mib"] <= PEAK_MIB
-    print(f"peak memory is {'within' if within else 'ABOVE'} {PEAK_MIB} MiB")
-    return 0 if within else 1
+    small = runs["mask"]["peak_mib"] <= PEAK_MIB
+    print(f"peak memory is {'within' if small else 'ABOVE'} {PEAK_MIB} MiB")
+    wall, cpu = (runs["mask"][key] / runs["decode"][key] for key in ("wall_s", "cpu_s"))
+    print(f"masking takes {wall:.2f} times the wall time and {cpu:.2f} times the CPU time of decoding", end="")
+    print(f" (bar {TIMES_DECODING:g})")
+    return 0 if small and wall <= TIMES_DECODING else 1
 
 
 def child(step: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -172,17 +178,14 @@ def decode(arguments: argparse.Namespace) -> None:
     """Read what the network would be given, strip by strip, and nothing else."""
     import unclouded
     from unclouded.infer.plan import make_plan
+    from unclouded.infer.predict import READ_ROWS
     from unclouded.infer.runner import load_runner
-    from unclouded.infer.tiling import axis
 
     plan = make_plan(unclouded.open_scene(_product(arguments)), load_runner("default").card)
-    rows = axis(plan.model_grid.shape.y, arguments.tile, unclouded.Options().halo)
     names = [band.name for band in plan.bands]
-    first = 0
-    for index in range(len(rows.starts)):
-        end = int(rows.pixels(index).max()) + 1
+    for first in range(0, plan.model_grid.shape.y, READ_ROWS):
+        end = min(first + READ_ROWS, plan.model_grid.shape.y)
         plan.scene.read(plan.model_grid[first:end, :], names)
-        first = end
 
 
 def parts(arguments: argparse.Namespace) -> dict[str, float]:

@@ -16,7 +16,7 @@ class Options:
         model: name of a shipped model, or path of a model folder or ``.onnx`` file with its card.
         resolution_m: pixel size of the output in metres; None means the scene's finest grid.
         tile: side of the square window given to the network, in pixels of the model grid, halo included; a scene that
-            is up to an eighth larger is not cut. Models that take windows of one size only use their own.
+            is up to a quarter larger is not cut. Models that take windows of one size only use their own.
         halo: pixels at each side of a tile that belong to its neighbours; what lies there only gives context, except
             for a quarter over which one tile fades into the next.
         threads: CPU threads of the network; 0 means all cores.
@@ -39,7 +39,7 @@ class Options:
 
     model: str = "default"
     resolution_m: float | None = None
-    tile: int = 1024
+    tile: int = 896
     halo: int = 96
     threads: int = 0
     max_missed_cloud: float | None = None

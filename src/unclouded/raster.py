@@ -36,7 +36,7 @@ from .errors import InputError
 from .resample import Line, bilinear, block_mean
 from .scene import Radiometry
 
-_CACHE_BYTES = 256 * 1024 * 1024
+_CACHE_BYTES = 192 * 1024 * 1024
 """GDAL's block cache: one row of 1024 x 1024 tiles of thirteen Sentinel-2 bands takes about 150 MB."""
 
 _IDLE = 48

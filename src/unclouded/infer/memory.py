@@ -15,7 +15,7 @@ def least_bytes(plan: Plan, tile: int) -> int:
     >>> from types import SimpleNamespace as Some
     >>> grid = Some(shape=Some(y=5000, x=10000))
     >>> least_bytes(Some(model_grid=grid, bands=(1, 2, 3), card=Some(classes=(0,) * 7)), 1024) // 10**6
-    440
+    424
     """
     height, cols = int(plan.model_grid.shape.y), int(plan.model_grid.shape.x)
     rows, read = min(height, tile), min(height, tile + AHEAD * READ_ROWS)

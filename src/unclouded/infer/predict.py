@@ -35,7 +35,7 @@ _CHUNK = 2**17
 READ_ROWS = 128
 """Rows of the model grid that are read at a time."""
 
-AHEAD = 2
+AHEAD = 1
 """Reads that may be done before their rows are needed."""
 
 Progress = Callable[[float], None]

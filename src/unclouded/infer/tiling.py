@@ -90,7 +90,7 @@ def axis(size: int, tile: int, halo: int, stride: int = 32, exact: bool = False)
 
     Args:
         size: pixels of the scene, at least 1.
-        tile: longest tile, halo included; rounded down to a multiple of ``stride``. A scene that is at most an eighth
+        tile: longest tile, halo included; rounded down to a multiple of ``stride``. A scene that is at most a quarter
             longer is not cut: the overlap would cost more.
         halo: pixels at each side of a tile that belong to its neighbours; rounded up to a multiple of ``stride``.
         stride: lengths and starts of all tiles are multiples of this.
@@ -120,7 +120,7 @@ def axis(size: int, tile: int, halo: int, stride: int = 32, exact: bool = False)
             remedy="Pass a larger tile, or a smaller halo.",
         )
     padded = _up(margin + size + margin, stride)
-    if padded <= (tile if exact else tile * 9 // 8):
+    if padded <= (tile if exact else tile * 5 // 4):
         length = tile if exact else padded
         return Axis(size, (-margin,), length - margin, length, halo)
     count = -(-(padded - 2 * halo) // (tile - 2 * halo))
