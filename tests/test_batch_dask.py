@@ -7,6 +7,7 @@ import pickle
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -97,13 +98,22 @@ def test_a_killed_worker_loses_nothing(
     assert contents(tmp_path) == undisturbed
 
 
+KILLS = 200
+
+
+def pids(cluster: Any) -> list[int]:
+    """Worker processes that have joined the cluster. A nanny whose process dies before it could start gives up."""
+    joined = cluster.scheduler.workers
+    return [one.pid for one in cluster.workers.values() if one.worker_address in joined and one.pid is not None]
+
+
 @pytest.mark.slow
 def test_two_hundred_workers_killed_at_random(
     cluster: Any, client: Any, scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     chance = random.Random(3)
     kills = number = 0
-    while kills < 200:
+    while kills < KILLS:
         out, ended = tmp_path / f"out{number}", threading.Event()
 
         def kill_some(ended: threading.Event = ended) -> None:
@@ -111,11 +121,12 @@ def test_two_hundred_workers_killed_at_random(
             for _ in range(5):
                 if ended.wait(chance.uniform(0, 1.5)):
                     return
-                process = chance.choice(list(cluster.workers.values())).pid
-                if process is not None:  # None while the nanny starts another one
-                    with suppress(ProcessLookupError):
-                        os.kill(process, signal.SIGKILL)
-                        kills += 1
+                while not (found := pids(cluster)):
+                    if ended.wait(0.05):
+                        return
+                with suppress(ProcessLookupError):
+                    os.kill(chance.choice(found), signal.SIGKILL)
+                    kills += 1
 
         killer = threading.Thread(target=kill_some)
         killer.start()
@@ -154,6 +165,27 @@ def test_removal_and_composites_on_the_cluster(client: Any, tmp_path: Path) -> N
     made = batch.composite(ground.paths, tmp_path / "composite", client=client, **READING)
     assert made.tally == {"done": 1}
     assert made.outcomes[0].figures["filled_percent"] > 99
+
+
+def test_waiting_for_workers_is_told(
+    scenes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("unclouded.batch_workers._NO_WORKERS_S", 0.1)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
+        distributed.Client(empty, set_as_default=False) as waiting,
+    ):
+
+        def join(deadline: float = 30.0) -> None:
+            while "no workers" not in caplog.text and (deadline := deadline - 0.05) > 0:
+                time.sleep(0.05)
+            empty.scale(1)
+
+        joining = threading.Thread(target=join)
+        joining.start()
+        assert run(scenes[:1], tmp_path, client=waiting, level="toa").tally == {"done": 1}
+        joining.join()
+    assert "The Dask cluster has no workers" in caplog.text
 
 
 def test_no_scheduler_there(scenes: list[Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,8 @@ from .batch_task import Outcome, Task, do_task
 from .errors import InputError, MissingDependencyError, ModelError, UncloudedError, UncloudedWarning
 from .infer.runner import load_runner
 
+_LOG = logging.getLogger("unclouded")
+
 _TRIES = 2
 """A scene whose worker died is tried once more."""
 
@@ -30,6 +33,7 @@ _FAILED_STARTS = 3
 """Workers that may die one after another before they are ready."""
 
 _TELL_S = 0.2
+_NO_WORKERS_S = 30.0
 _PATIENCE_S = 10.0
 
 Tell = Callable[[int, float], None]
@@ -246,6 +250,8 @@ def _on_dask(
             new.append(future)
         return new
 
+    watching = threading.Event()
+    threading.Thread(target=_tell_of_no_workers, args=(client, watching), daemon=True).start()
     try:
         first = submit(max(16, 4 * sum(client.nthreads().values())))
         completed = as_completed(first, loop=client.loop, raise_errors=False)  # there may be no default client
@@ -261,8 +267,17 @@ def _on_dask(
             else:
                 yield _lost(task, f"The cluster has lost it, its state is '{future.status}'.")
     finally:
+        watching.set()
         if pending:
             client.cancel(list(pending))
+
+
+def _tell_of_no_workers(client: Any, ended: threading.Event) -> None:
+    """Say so when a batch waits for workers, which may come yet: it would look as if it hung."""
+    while not ended.wait(_NO_WORKERS_S):
+        with suppress(OSError, ValueError, RuntimeError):  # the client is being closed
+            if not client.nthreads():
+                _LOG.warning("The Dask cluster has no workers: waiting for some to join.")
 
 
 def _on_worker(task: Task) -> Outcome:
