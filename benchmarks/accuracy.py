@@ -1,14 +1,16 @@
-"""Accuracy of the default model on images labelled by people, by cross-validation, beside a peer.
+"""Accuracy of the default model on images labelled by people, which it was not trained on, beside a peer.
 
     python benchmarks/accuracy.py --data DATA --models runs/default/models-1 [--peer] [--buffer PX] [--json FILE]
-        [--card CARD]
+        [--card CARD] [--pictures FOLDER]
 
-Every image is scored by the network, calibration included, that has not seen its fold; the shipped network is the one
-that has seen all of them. --models is what `default_model finish` wrote. --buffer grows the clouds of every contestant
+The network has seen none of these images. Its calibration, which sets where cloud begins, was fitted on them: so every
+image is scored with one that has not seen its fold, and --models is the folder where `default_model finish` wrote them.
+The shipped calibration has seen all. --buffer grows the clouds of every contestant
 by so many pixels before they are scored. Counts are pooled over the pixels of a set; intervals are 95 % bootstrap
 intervals over scenes (none for fewer than four). Shadow is judged only in images that hold a shadow label. The peer is
 ukis-csmask 1.0.0 (Apache-2.0), on the same pixels, at the pixel size it was made for (20 m for 10 m images):
-pip install --no-deps ukis-csmask==1.0.0
+pip install --no-deps ukis-csmask==1.0.0. Two more tables say what the uncertainty is worth: how often cloud and clear
+are confused among the surest and the least sure pixels, and what is left without the least sure tenth.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ def interval(rows: Sequence[Counts], figure: Callable[[Counts], float]) -> tuple
 
 
 def ours(sample: Sample, subset: tuple[float, ...] | None, models: Path) -> unclouded.Prediction:
-    """What the network that has not seen the sample's fold says of it."""
+    """What the network says of a sample, calibrated without the sample's fold."""
     keep = list(range(len(sample.bands)))
     if subset is not None:
         keep = [int(np.argmin([abs(band.centre_nm - want) for band in sample.bands])) for want in subset]
@@ -152,12 +154,14 @@ def measure(data: Path, models: Path, with_peer: bool, buffer: int) -> dict[str,
         samples = [sample for sample in read(data) if sample.split.startswith("fold")]
         found: dict[str, list[tuple[Sample, NDArray[np.uint8]]]] = {}
         probability, truth = [], []
+        doubt: list[tuple[NDArray[np.float32], NDArray[np.bool_]]] = []
         for name, subset in SUBSETS.items():
             if subset is None or len(samples[0].bands) > len(subset):
                 said = [ours(sample, subset, models) for sample in samples]
                 found[f"unclouded, {name}"] = [(s, p.classes) for s, p in zip(samples, said, strict=True)]
                 if subset is None:
                     probability, truth = judged_pixels(samples, said)
+                    doubt = [doubted(sample, one) for sample, one in zip(samples, said, strict=True)]
         if with_peer:
             for size in (6, 4):
                 codes = [(sample, peer(sample, size)) for sample in samples]
@@ -167,6 +171,7 @@ def measure(data: Path, models: Path, with_peer: bool, buffer: int) -> dict[str,
         report[title] = {
             "images": len(samples),
             "calibration error of cloud probability": round(calibration_error(probability, truth), 4),
+            "uncertainty": uncertainty_table(doubt),
             "results": {
                 name: figures([counts(sample, widened(codes, buffer)) for sample, codes in rows])
                 for name, rows in found.items()
@@ -187,6 +192,70 @@ def judged_pixels(
         probability.append(share[judged])
         truth.append(cloud[judged])
     return probability, truth
+
+
+def doubted(sample: Sample, said: unclouded.Prediction) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Uncertainty of the pixels whose label tells cloud from clear, and whether they were confused."""
+    cloud = (sample.sets != 0) & (sample.sets & ~np.uint8(lab.CLOUD) == 0)
+    judged = cloud | ((sample.sets != 0) & (sample.sets & np.uint8(lab.CLOUD) == 0))
+    judged &= np.isfinite(said.uncertainty)
+    return said.uncertainty[judged], (np.isin(said.classes, (1, 2)) != cloud)[judged]
+
+
+def uncertainty_table(rows: Sequence[tuple[NDArray[np.float32], NDArray[np.bool_]]]) -> dict[str, Any]:
+    """Share of confused pixels by tenth of uncertainty, and with and without the least sure tenth."""
+    doubt, wrong = (np.concatenate(list(part)) for part in zip(*rows, strict=True))
+    order = np.argsort(doubt, kind="stable")
+    tenths = [round(float(part.mean()), 4) for part in np.array_split(wrong[order], 10)]
+    return {
+        "confused by tenth, surest first": tenths,
+        "right": round(1 - float(wrong.mean()), 4),
+        "right without the least sure tenth": round(1 - float(wrong[order[: int(0.9 * wrong.size)]].mean()), 4),
+    }
+
+
+def pictures(data: Path, models: Path, folder: Path) -> None:
+    """One picture per set: the images with the most confused pixels, what people and the network called cloud."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
+
+    colours = {"clear": "#404040", "cloud in both": "#ffffff", "false alarm": "#e66100", "missed": "#1a85ff"}
+    folder.mkdir(parents=True, exist_ok=True)
+    for title, read in SETS.items():
+        rows = []
+        for sample in (one for one in read(data) if one.split.startswith("fold")):
+            said = ours(sample, None, models)
+            tally = counts(sample, said.classes)["cloud"]
+            rows.append((float(tally[1:3].sum() / max(1, tally.sum())), sample, said))
+        rows.sort(key=lambda row: -row[0])
+        worst = rows[:6]
+        figure, axes = plt.subplots(3, len(worst), figsize=(2.1 * len(worst) + 0.4, 6.6), squeeze=False)
+        for column, (share, sample, said) in enumerate(worst):
+            wanted = (660, 560, 490)
+            show = [int(np.argmin([abs(band.centre_nm - centre) for band in sample.bands])) for centre in wanted]
+            rgb = np.nan_to_num(sample.image[show].astype(np.float32)).transpose(1, 2, 0)
+            cloud = (sample.sets != 0) & (sample.sets & ~np.uint8(lab.CLOUD) == 0)
+            found = np.isin(said.classes, (1, 2))
+            judged = cloud | ((sample.sets != 0) & (sample.sets & np.uint8(lab.CLOUD) == 0))
+            codes = np.where(judged, cloud * found + 2 * (~cloud & found) + 3 * (cloud & ~found), 0)
+            axes[0, column].imshow(np.clip(rgb / max(0.3, float(np.percentile(rgb, 98))), 0, 1))
+            axes[1, column].imshow(codes, cmap=ListedColormap(list(colours.values())), vmin=0, vmax=3)
+            axes[2, column].imshow(said.uncertainty, cmap="magma", vmin=0, vmax=1)
+            axes[0, column].set_title(f"{sample.name[:16]}\n{share:.0%} confused", fontsize=8)
+        for axis in axes.ravel():
+            axis.set_xticks([])
+            axis.set_yticks([])
+        for axis, text in zip(axes[:, 0], ("image", "cloud", "uncertainty"), strict=True):
+            axis.set_ylabel(text)
+        patches = [Patch(facecolor=colour, edgecolor="black", label=name) for name, colour in colours.items()]
+        figure.legend(handles=patches, loc="lower center", ncols=4, frameon=False)
+        figure.tight_layout(rect=(0, 0.04, 1, 1))
+        figure.savefig(folder / f"default-worst-{title.split()[0].strip('(')}.png", dpi=70)
+        plt.close(figure)
 
 
 def figures(rows: Sequence[dict[str, Counts]]) -> dict[str, Any]:
@@ -213,6 +282,7 @@ def main() -> None:
     parser.add_argument("--buffer", type=int, default=0, help="pixels that every contestant's clouds are grown by")
     parser.add_argument("--peer", action="store_true", help="measure ukis-csmask on the same pixels too")
     parser.add_argument("--json", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--pictures", type=Path, help="folder for pictures of the worst images of every set")
     parser.add_argument("--card", type=Path, help="write our figures into this model card")
     arguments = parser.parse_args()
     report = measure(arguments.data, arguments.models, arguments.peer, arguments.buffer)
@@ -229,6 +299,13 @@ def main() -> None:
                 text = f"{cell['value']:.3f}" if cell else "-"
                 cells.append(text + (f" ({span[0]:.2f}-{span[1]:.2f})" if span else ""))
             print(f"| {name} | " + " | ".join(cells) + " |")
+        doubt = part["uncertainty"]
+        tenths = " ".join(f"{100 * share:.1f}" for share in doubt["confused by tenth, surest first"])
+        print(f"\nconfused, % by tenth of uncertainty, surest first: {tenths}")
+        rest = doubt["right without the least sure tenth"]
+        print(f"right {doubt['right']:.3f}, without the least sure tenth {rest:.3f}")
+    if arguments.pictures:
+        pictures(arguments.data, arguments.models, arguments.pictures)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2, default=lambda value: None) + "\n", encoding="utf-8")
     if arguments.card:

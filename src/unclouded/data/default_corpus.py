@@ -1,9 +1,9 @@
 """The sources of the default model: every real image in one folder of samples, split by scene.
 
-Reads the folder described in docs/default-model.md. Roles: human labels weigh most; labels of a teacher (ukis-csmask,
-Apache-2.0) are sets in which every class with a probability above 0.3 stays possible; images known to be clear serve
-as backgrounds for simulated clouds. Images that people labelled belong to four folds by their place in the alphabet;
-nothing was drawn and nothing chosen.
+Reads the folder described in docs/default-model.md. Roles: labels of a teacher (ukis-csmask, Apache-2.0) are sets in
+which every class with a probability above 0.3 stays possible; images known to be clear serve as backgrounds for
+simulated clouds; images that people labelled calibrate and judge. They belong to four folds by their place in the
+alphabet; nothing was drawn and nothing chosen.
 """
 
 from __future__ import annotations
@@ -66,22 +66,9 @@ def read_corpus(root: Path) -> Iterator[Sample]:
             yield from source(root)
 
 
-def without(samples: Sequence[Sample], fold: int | None) -> list[Sample]:
-    """The samples with the roles that a training run gives them.
-
-    Args:
-        samples: as :func:`read_corpus` yields them.
-        fold: the part that is left out and only scored; -1 leaves out every image labelled by people, None none.
-
-    Returns:
-        The same samples, of the split ``train`` or ``test``.
-    """
-    out = []
-    for sample in samples:
-        number = int(sample.split.removeprefix("fold")) if sample.split.startswith("fold") else None
-        left_out = number is not None and fold is not None and fold in (number, -1)
-        out.append(replace(sample, split="test" if left_out else "train"))
-    return out
+def with_roles(samples: Sequence[Sample]) -> list[Sample]:
+    """The same samples, of the split ``test`` where people labelled them and ``train`` elsewhere."""
+    return [replace(sample, split="test" if sample.split.startswith("fold") else "train") for sample in samples]
 
 
 def l8biome(root: Path) -> Iterator[Sample]:

@@ -35,8 +35,6 @@ from ..simulate.noise import blur
 from ..simulate.surface import procedural_surface
 
 MIXTURE: dict[str, float] = {
-    "human": 0.21,
-    "generous": 0.02,
     "teacher": 0.19,
     "simulated": 0.21,
     "pasted": 0.14,
@@ -45,11 +43,11 @@ MIXTURE: dict[str, float] = {
     "clear": 0.05,
     "pictures": 0.06,
 }
-"""Share of each kind of crop in a batch. Kinds without images leave their share to the others."""
+"""How often each kind of crop is drawn beside the others. Kinds without images are not drawn."""
 
-_KIND = {"l8biome": "human", "ukis": "human", "oncloudn": "generous", "l8_bqa": "pictures", "l8_95cloud": "pictures",
-         "landsat_sr": "clear", "czechia_sept": "clear", "bigearthnet_v2": "clear", "sen1floods11": "clear",
-         "dsen2": "clear", "amazon": "clear"}  # fmt: skip
+_PICTURES = {"l8_bqa", "l8_95cloud"}
+_CLEAR = {"landsat_sr", "czechia_sept", "bigearthnet_v2", "sen1floods11", "dsen2", "amazon"}
+"""Sources whose images are uncalibrated pictures, and clear ones; all others come with labels of the teacher."""
 
 FEWEST_DONOR_CLOUD = 0.03
 """Share of cloud from which an image may give its clouds to others."""
@@ -89,7 +87,7 @@ class Crops:
         self.seed = seed
         self.by_kind: dict[str, list[Sample]] = defaultdict(list)
         for sample in samples:
-            kind = _KIND.get(sample.source, "teacher")
+            kind = "pictures" if sample.source in _PICTURES else "clear" if sample.source in _CLEAR else "teacher"
             self.by_kind[kind].append(sample)
             if sample.background:
                 self.by_kind["simulated"].append(sample)
@@ -104,9 +102,6 @@ class Crops:
         self.by_kind["pasted"] = [
             sample for sample in self.by_kind["simulated"] if (sample.bands, sample.level) in self.donors
         ]
-        # Shadow by hand is rare: images that hold it are drawn three times as often.
-        shadowed = [sample for sample in self.by_kind["human"] if (sample.sets == lab.SHADOW).any()]
-        self.by_kind["human"] += 2 * shadowed
         self.by_kind["procedural"] = []
         self.kinds = [kind for kind in MIXTURE if self.by_kind[kind] or kind in ("procedural", "snow")]
         share = np.array([MIXTURE[kind] for kind in self.kinds])

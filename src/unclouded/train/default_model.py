@@ -1,15 +1,14 @@
 """Builds the default model from a folder of real imagery, one command per step.
 
     python -m unclouded.train.default_model prepare --data DATA --work runs/default
-    python -m unclouded.train.default_model fit     --work runs/default base
-    python -m unclouded.train.default_model fit     --work runs/default fold0        (and fold1, fold2, fold3)
-    python -m unclouded.train.default_model fit     --work runs/default final
+    python -m unclouded.train.default_model fit     --work runs/default
     python -m unclouded.train.default_model finish  --work runs/default --out src/unclouded/weights
 
-``prepare`` reads and labels the imagery. ``base`` learns without any image that people labelled; every fold goes on
-from it with three quarters of these, ``final`` with all of them. So each labelled image is scored by a network that
-has never seen it, and the shipped network has seen every one. ``fit`` resumes where it stopped. ``finish`` calibrates
-on the scores of the folds and exports with a card. docs/default-model.md tells what the steps measured.
+``prepare`` reads and labels the imagery. ``fit`` trains without any image that people labelled, and resumes where it
+stopped. ``finish`` calibrates on the images that people labelled and exports with a card. To measure what it ships, it
+also writes one card for each quarter of these images, calibrated on the other three: so neither network nor calibration
+has seen the image that is scored. docs/default-model.md tells what was measured, and why labels made by people do not
+train the network.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from torch import nn
 
 from .. import models
 from ..classes import SEVEN
-from ..data.default_corpus import FOLDS, read_corpus, without
+from ..data.default_corpus import FOLDS, read_corpus, with_roles
 from ..data.sample import Sample
 from ..infer.calibrate import fold as fold_scores
 from ..infer.calibrate import probabilities
@@ -41,22 +40,7 @@ from .scores import predict_sample
 ARCHITECTURE = "slots-unet"
 OPTIONS: dict[str, Any] = {"widths": (24, 48, 96, 160), "depth": 1, "logarithms": True, "details": 16}
 
-OWN_SHARE = 0.5
-"""Share of a stage's own weights beside those of the base."""
-
-STAGES: dict[str, int | None] = {"base": -1, **{f"fold{fold}": fold for fold in range(FOLDS)}, "final": None}
-"""Training runs, and the fold that each leaves out: -1 leaves out all, None none."""
-
 SOURCES: dict[str, tuple[str, Any, str, str]] = {
-    "l8biome": (
-        "Landsat-8 Biome patches (USGS cloud validation)", "human", "public domain; patches MIT",
-        "four-class masks; shadow stays open where a cloudy mask has none",
-    ),
-    "oncloudn": ("two On Cloud N chips, Sentinel-2 L2A", "human", "CC BY 4.0; chips MIT",
-                 "cloud or not cloud, drawn generously; 2 % of the crops"),
-    "ukis": ("one Landsat-7 image of ukis-csmask's tests", "human", "Apache-2.0", "five-class mask"),
-    "l8_95cloud": ("8-bit Landsat-8 RGB patches of 95-Cloud", "human", "not stated; USGS public domain",
-                   "cloud or not cloud, partly made by people; uncalibrated pictures"),
     "sen12mscr": (
         "SEN12MS-CR and SEN12MS-CR-TS patches, Sentinel-2 L1C", "teacher", "CC BY 4.0 as far as known, not verified",
         "clear dates as backgrounds; others labelled by ukis-csmask 1.0.0 (Apache-2.0)",
@@ -122,25 +106,23 @@ def prepare(data: Path, work: Path) -> None:
 
 
 @main.command()
-@click.argument("stage", type=click.Choice(list(STAGES)))
 @click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--steps", type=int, help="Default: 10000 for base, 2000 for the others.")
+@click.option("--steps", default=12000, show_default=True, help="Steps over which the rate falls to nothing.")
+@click.option("--until", default=5000, show_default=True, help="Stop after so many of them.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=1, show_default=True)
-def fit(stage: str, work: Path, steps: int | None, threads: int, seed: int) -> None:
-    """Train one stage, or go on where it stopped."""
+def fit(work: Path, steps: int, until: int, threads: int, seed: int) -> None:
+    """Train, or go on where it stopped."""
     torch.set_num_threads(threads)
-    first = stage == "base"
     settings = Settings(
         architecture=ARCHITECTURE,
         options=tuple(OPTIONS.items()),
-        steps=steps or (10000 if first else 2000),
+        steps=steps,
         seed=seed,
-        learning_rate=2e-3 if first else 1e-3,
-        shadow_weight=3.0 if first else 5.0,
-        start="" if first else str(_folder(work, "base", seed) / "last.pt"),
+        learning_rate=2e-3,
+        shadow_weight=3.0,
     )
-    train(without(_samples(work), STAGES[stage]), _folder(work, stage, seed), settings)
+    train(with_roles(_samples(work)), _folder(work, seed), settings, until)
 
 
 @main.command()
@@ -148,19 +130,21 @@ def fit(stage: str, work: Path, steps: int | None, threads: int, seed: int) -> N
 @click.option("--seed", default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def finish(work: Path, seed: int, out: Path) -> None:
-    """Calibrate on the scores of the folds, export, write the cards.
+    """Calibrate on the images that people labelled, export, write the cards.
 
-    The networks of the folds go to ``models-SEED`` below WORK, each calibrated without its own fold, so that they can
-    be measured like the shipped one and by the same call.
+    What is calibrated without one fold goes to ``models-SEED`` below WORK under the fold's name, so that it can be
+    measured like the shipped model and by the same call.
     """
     torch.set_num_threads(2)
     samples = _samples(work)
-    chosen, logits = out_of_fold(work, samples, seed)
+    net = network(work, seed)
+    labelled = [sample for sample in samples if sample.split.startswith("fold")]
+    logits = [predict_sample(net, sample) for sample in labelled]
     for fold in range(FOLDS):
-        others = [row for row, sample in enumerate(chosen) if sample.split != f"fold{fold}"]
-        card = card_of(f"fold{fold}", samples, [chosen[row] for row in others], [logits[row] for row in others])
-        export(network(work, f"fold{fold}", seed), card, work / f"models-{seed}")
-    card = export(network(work, "final", seed), card_of("default", samples, chosen, logits), out)
+        others = [row for row, sample in enumerate(labelled) if sample.split != f"fold{fold}"]
+        card = card_of(f"fold{fold}", samples, [labelled[row] for row in others], [logits[row] for row in others])
+        export(net, card, work / f"models-{seed}")
+    card = export(net, card_of("default", samples, labelled, logits), out)
     click.echo(f"{card.parameters} parameters, {card.calibration}, {card.guarantees}")
 
 
@@ -172,7 +156,7 @@ def card_of(
     card = ModelCard(
         name=name,
         title="Cloud and shadow mask for any optical sensor",
-        version="0.2.0",
+        version="0.3.0",
         architecture=ARCHITECTURE,
         options=OPTIONS,
         front_end="slots",
@@ -189,43 +173,15 @@ def card_of(
     return card.model_copy(update={"guarantees": fit_guarantees(scored, shares)})
 
 
-def out_of_fold(
-    work: Path, samples: list[Sample], seed: int
-) -> tuple[list[Sample], list[NDArray[np.float32]]]:
-    """The images that people labelled, each with the logits of the network that has not seen it."""
-    chosen: list[Sample] = []
-    logits: list[NDArray[np.float32]] = []
-    for fold in range(FOLDS):
-        net = network(work, f"fold{fold}", seed)
-        for sample in samples:
-            if sample.split == f"fold{fold}":
-                chosen.append(sample)
-                logits.append(predict_sample(net, sample))
-    return chosen, logits
-
-
-def network(work: Path, stage: str, seed: int) -> nn.Module:
-    """The network of a finished stage in eval mode: halfway between the base's weights and the stage's own.
-
-    The few images that people labelled teach the border of clouds, and make the network forget what it learned from
-    the many others. Halfway, it keeps both.
-
-    Source:
-        Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022, who take the same half.
-    """
+def network(work: Path, seed: int) -> nn.Module:
+    """The averaged network of a finished run, in eval mode."""
     net = models.create(ARCHITECTURE, **OPTIONS).eval()
-    ours, base = (
-        torch.load(_folder(work, name, seed) / "last.pt", weights_only=True)["mean"] for name in (stage, "base")
-    )
-    for key, value in ours.items():
-        if value.dtype.is_floating_point:
-            value.lerp_(base[key], 1.0 - OWN_SHARE)
-    net.load_state_dict(ours)
+    net.load_state_dict(torch.load(_folder(work, seed) / "last.pt", weights_only=True)["mean"])
     return net
 
 
-def _folder(work: Path, stage: str, seed: int) -> Path:
-    return work / f"{stage}-{seed}"
+def _folder(work: Path, seed: int) -> Path:
+    return work / f"base-{seed}"
 
 
 def sources(samples: list[Sample]) -> tuple[TrainingSource, ...]:

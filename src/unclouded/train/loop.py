@@ -324,13 +324,14 @@ class _Crop:
         return _Crop(Batch(**{one.name: getattr(self.batch, one.name).to(device) for one in fields(self.batch)}))
 
 
-def train(samples: Sequence[Sample], folder: Path, settings: Settings) -> nn.Module:
+def train(samples: Sequence[Sample], folder: Path, settings: Settings, until: int | None = None) -> nn.Module:
     """Train the default model, or go on with what ``folder`` holds.
 
     Args:
         samples: all samples; ``train`` ones are learned from, the others are scored on the way.
         folder: checkpoints, log and settings of this run.
         settings: must equal those that a resumed folder was started with.
+        until: stop after so many steps, a multiple of ``settings.check_every``, however long the schedule is.
 
     Returns:
         The averaged network in eval mode.
@@ -365,7 +366,7 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings) -> nn.Mod
         loss=loss,
         weight=lambda crop: 1.0,
         judge=judge,
-        epochs=-(-settings.steps // settings.check_every),
+        epochs=-(-(settings.steps if until is None else until) // settings.check_every),
         images=settings.check_every * settings.batch,
         batch=settings.batch,
         steps=settings.steps,
