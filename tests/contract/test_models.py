@@ -53,6 +53,7 @@ SMALL = {
         for size in ("b0", "b2")
     },
     "dsen2cr": {"bands": 3, "features": 8, "blocks": 2},
+    "fill-pixels": {"bands": 3, "widths": (16, 8)},
     "fill-unet": {"bands": 3, "widths": (8, 8, 16)},
     "mmcanet": _MMCANET,
     "mmcanet-l": _MMCANET,

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from unclouded import models
 from unclouded.infer.onnx_runner import OnnxRunner
 from unclouded.scene import Band
 from unclouded.train import default_removal as dr
 from unclouded.train import removal_grounds as rg
 from unclouded.train import removal_pairs as rp
+from unclouded.train.removal_pixels import gather, train_pixels
 from unclouded.train.removal_skies import Sky, laid, lifted
 
 SIDE = 32
@@ -105,6 +107,7 @@ def small(monkeypatch):
     monkeypatch.setattr(dr, "BATCH", 2)
     monkeypatch.setattr(dr, "EVERY", 2)
     monkeypatch.setitem(dr.OPTIONS, "fill-unet", {"widths": (8, 8)})
+    monkeypatch.setitem(dr.OPTIONS, "fill-pixels", {"widths": (8, 8)})
     monkeypatch.setitem(dr.OPTIONS, "dsen2cr", {"features": 8, "blocks": 1})
 
 
@@ -130,7 +133,10 @@ def test_a_killed_run_ends_as_if_it_had_not_been(architecture, small, tmp_path, 
 
 def test_the_export_is_told_its_inputs_and_how_sure_it_is(small, tmp_path):
     places = grounds()
-    dr.train(places, tmp_path / "fill-unet-1", dr.ARCHITECTURE, 2, 1, 1e-3)
+    crops = rp.Crops(places, SIDE, seed=1)
+    train_pixels(
+        places, tmp_path / "fill-pixels-1", dr.OPTIONS["fill-pixels"], crops=crops, count=3, steps=2, rate=1e-3
+    )
     net, steps = dr.network(tmp_path, dr.ARCHITECTURE, 1)
     assert steps == 2
     card = dr.export(net, dr.card_of(places, net, steps), tmp_path / "out")
@@ -235,3 +241,31 @@ def test_places_with_many_images_do_not_rule() -> None:
     places = [rg.Ground(**{**vars(one), "place": "same"}) for one in many]
     crops = rp.Crops([*places, ground("alone")], SIDE, seed=1)
     assert crops.weight[:-1].sum() == pytest.approx(crops.weight[-1])
+
+
+def test_single_pixels_are_those_of_the_whole_image():
+    """What is learned from kept pixels is what the network makes of whole crops."""
+    net = models.create("fill-pixels", widths=(8, 8)).eval()
+    with torch.no_grad():
+        for weights in net.parameters():
+            weights.add_(0.1)
+    crops = rp.Crops(grounds(), SIDE, seed=2)
+    pixels = gather(net, crops, 1)
+    batch = crops.batch(0, 1)
+    whole = net(batch.image, batch.sar, batch.hidden)[0]
+    alone = net.compose(net.unet.decide(pixels.features, net.presence(pixels.present)), pixels.given())["image"]
+    flat = whole.flatten(1).T
+    distance = torch.cdist(alone[:20, :, 0, 0].double(), flat.double()).min(dim=1).values
+    assert float(distance.detach().max()) < 1e-4
+
+
+def test_an_untrained_network_of_pixels_gives_the_fill():
+    net = models.create("fill-pixels", bands=3, widths=(8, 8)).eval()
+    image = torch.rand(1, 3, 64, 64) * 0.2 + 0.05
+    hidden = torch.zeros(1, 2, 64, 64)
+    hidden[:, :, 20:40, 20:40] = 1
+    given = net.given(image, None, hidden)
+    with torch.no_grad():
+        made = net(image, None, hidden)
+    filled = (given.filled * net.std + net.mean)[..., 25:35, 25:35]
+    torch.testing.assert_close(made[..., 25:35, 25:35], filled, atol=5e-3, rtol=0)

@@ -25,11 +25,18 @@ CELL = 64
 PRIOR = 500.0
 """Pixels that the line of the whole scene is worth in every cell."""
 
+UNCHANGED = 500.0
+"""Pixels that "nothing differs between both dates" is worth for the whole scene: a few clear pixels, hazy perhaps, must
+not bend the colours of all others."""
+
 FEWEST = 64
 """Commonly clear pixels below which nothing is fitted."""
 
 GAINS = (0.5, 2.0)
 """Smallest and largest gain; beyond, two dates do not show the same ground."""
+
+_DOUBT = 200.0
+"""Pixels that an unknown date's error is worth."""
 
 _OUTLIER = 2.5
 """Multiples of the robust standard deviation (1.4826 times the median absolute residual) that are left out."""
@@ -94,15 +101,15 @@ def match(
     >>> rng = np.random.default_rng(1)
     >>> source = rng.random((1, 96, 96), np.float32)
     >>> found = match(0.8 * source + 0.05, source, np.ones((96, 96), bool))
-    >>> round(float(found.gain.mean()), 3), round(float(found.offset.mean()), 3), round(found.expected, 3)
-    (0.8, 0.05, 0.0)
+    >>> round(float(found.gain.mean()), 2), round(float(found.offset.mean()), 2), round(found.expected, 2)
+    (0.8, 0.05, 0.01)
     """
     common = common & np.isfinite(target).all(axis=0) & np.isfinite(source).all(axis=0)
     bands, pixels = len(target), int(common.sum())
     cells = tuple(-(-size // CELL) for size in common.shape)
+    shown = source[:, np.isfinite(source).all(axis=0)]
+    spread = float(np.abs(shown - shown.mean(axis=1, keepdims=True)).mean()) if shown.size else 1.0
     if pixels < FEWEST:
-        shown = source[:, np.isfinite(source).all(axis=0)]
-        spread = float(np.abs(shown - shown.mean(axis=1, keepdims=True)).mean()) if shown.size else 1.0
         ones = np.ones((bands, *cells), np.float32)
         unknown = Change.unknown(bands, (common.shape[0], common.shape[1]), spread, factor)
         return Matching(ones, np.zeros_like(ones), unknown, CELL * factor, pixels)
@@ -113,6 +120,10 @@ def match(
     lines = Matching(gain, offset, Change.unknown(bands, (height, width), 0.0), CELL, pixels)
     made = lines.apply(source, 0, (height, width))
     change = Change.of(made, np.abs(made - target).mean(axis=0), common, factor)
+    # Few pixels tell little of the others: the error is drawn towards that of a date of which nothing is known.
+    few = _DOUBT / (pixels + _DOUBT)
+    if change.whole > 0:
+        change = change.scaled((1 - few) + few * max(spread / change.whole, 1.0))
     return Matching(gain, offset, change, CELL * factor, pixels)
 
 
@@ -143,12 +154,14 @@ def _lines(
 
 
 def _line(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float, float]:
-    """Slope, level and the variance of x; the slope within the limits."""
+    """Slope, level and the variance of x; the slope within the limits, both drawn towards the unchanged."""
     fx, fy = x.astype(np.float64), y.astype(np.float64)
     mx, my = fx.mean(), fy.mean()
     spread = float(((fx - mx) ** 2).mean())
     slope = float(np.clip(((fx - mx) * (fy - my)).mean() / max(spread, 1e-12), *GAINS)) if spread > 0 else 1.0
-    return slope, float(my - slope * mx), spread
+    share = fx.size / (fx.size + UNCHANGED)
+    slope = share * slope + 1 - share
+    return slope, float(share * my + (1 - share) * mx - slope * mx), spread
 
 
 def _cell_sums(planes: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -7,7 +7,8 @@ Steps
     1. seen = image where it is neither missing nor marked: its means over cells of 2, 4, ... 32 pixels
     2. coarsest to finest: a cell's own mean where it has seen enough, else what its neighbourhood says (the fill)
     3. U-Net over image, fill, radar and marks; per pixel a correction c, a gain g for every band, and a log scale
-    4. restored = fill + g (image - fill) + c, the middle term only where the ground is not fully hidden
+    4. restored = fill + t (g (image - fill) + c), the middle term only where the ground is not fully hidden; t is 1
+       while it learns, and less where places that it has not seen show that it corrects too much
 
 Step 2 is the classical pull-push interpolation, so that an untrained network already fills gaps smoothly. In step 4
 thin cloud and shadow keep the detail that comes through: a gain undoes their loss of contrast. An untrained network
@@ -20,6 +21,7 @@ Source of pull-push: Gortler et al., The lumigraph, SIGGRAPH 1996, section 3.4.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +44,24 @@ SHARE = 0.05
 # Typical reflectance of clear ground in the bands of Sentinel-2 from B01 to B12, and its spread; not tuned.
 MEAN = (0.14, 0.12, 0.11, 0.11, 0.14, 0.21, 0.24, 0.23, 0.25, 0.09, 0.003, 0.20, 0.13)
 STD = (0.06, 0.06, 0.06, 0.08, 0.08, 0.09, 0.10, 0.10, 0.11, 0.05, 0.003, 0.10, 0.09)
+
+
+class Given(NamedTuple):
+    """What the network looks at; reflectance less its mean in units of its spread.
+
+    Attributes:
+        parts: all of it, (n, c, h, w).
+        present: 1 for each band that there is, (n, b).
+        scaled: the image, (n, b, h, w).
+        filled: the fill, (n, b, h, w).
+        visible: 1 where some of the ground is seen, (n, 1, h, w).
+    """
+
+    parts: Tensor
+    present: Tensor
+    scaled: Tensor
+    filled: Tensor
+    visible: Tensor
 
 
 @register("fill-unet")
@@ -69,6 +89,7 @@ class FillUNet(nn.Module):
 
     mean: Tensor
     std: Tensor
+    trust: Tensor
 
     def __init__(
         self,
@@ -91,6 +112,7 @@ class FillUNet(nn.Module):
         self.bands, self.sar_bands = bands, sar_bands
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, -1, 1, 1))
+        self.register_buffer("trust", torch.ones(()))
         self.presence = nn.Linear(bands, widths[0])
         channels = 2 * bands + 3 + (sar_bands + 1 if sar_bands else 0)
         self.unet = SmallUNet(channels, 2 * bands + 1, widths, depth)
@@ -118,6 +140,13 @@ class FillUNet(nn.Module):
         """The restored image under "image", and under "log_scale" (n, 1, h, w) the logarithm of the absolute error
         that is expected of each pixel, as the mean over the bands."""
         rows, cols = image.shape[-2:]
+        given = self.given(image, sar, hidden)
+        found = self.compose(self.unet(given.parts, self.presence(given.present)), given)  # (3) (4)
+        return {name: plane[..., :rows, :cols] for name, plane in found.items()}
+
+    def given(self, image: Tensor, sar: Tensor | None = None, hidden: Tensor | None = None) -> Given:
+        """Steps 1 and 2, on sides that are multiples of 32; arguments and errors as those of :meth:`forward`."""
+        rows, cols = image.shape[-2:]
         if image.shape[1] != self.bands or (sar is not None and sar.shape[1] != self.sar_bands):
             raise ModelError(
                 f"The network was given {image.shape[1]} optical and {0 if sar is None else sar.shape[1]} radar bands.",
@@ -131,8 +160,7 @@ class FillUNet(nn.Module):
             hidden = pad(hidden, 2**LEVELS)
         there = (image != 0).any(1, keepdim=True).to(image.dtype)
         present = (image != 0).flatten(2).any(2).to(image.dtype)  # n, b
-        shown = present[:, :, None, None]
-        scaled = (image - self.mean) / self.std * shown
+        scaled = (image - self.mean) / self.std * present[:, :, None, None]
         known = there * (1 - hidden[:, :1])
         filled = fill(scaled * known, known)  # (1) (2)
         visible = there * (hidden[:, 1:] < 0.75).to(image.dtype)
@@ -143,11 +171,14 @@ class FillUNet(nn.Module):
             sar = pad(sar, 2**LEVELS)
             measured = (sar != 0).any(1, keepdim=True).to(sar.dtype)
             parts += [(4 * sar - 2) * measured, measured]
-        found = self.unet(torch.cat(parts, 1), self.presence(present))  # (3)
+        return Given(torch.cat(parts, 1), present, scaled, filled, visible)
+
+    def compose(self, found: Tensor, given: Given) -> dict[str, Tensor]:
+        """Step 4, from what the U-Net found, (n, 2 b + 1, h, w)."""
         change, gain, log_scale = found.split((self.bands, self.bands, 1), 1)
-        restored = filled + torch.sigmoid(gain - DOUBT) * 2 * visible * (scaled - filled) + change  # (4)
-        restored = restored * self.std + self.mean
-        return {"image": restored[..., :rows, :cols], "log_scale": log_scale[..., :rows, :cols] - 4.0}
+        seen = torch.sigmoid(gain - DOUBT) * 2 * given.visible * (given.scaled - given.filled)
+        restored = given.filled + self.trust * (seen + change)
+        return {"image": restored * self.std + self.mean, "log_scale": log_scale - 4.0}
 
     def targets(self, target: Tensor) -> dict[str, Tensor]:
         """The cloud-free image (n, b, h, w) under the key of :meth:`outputs`."""
