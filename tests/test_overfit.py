@@ -2,8 +2,8 @@
 
 Large networks are built small, and what is random on purpose (dropout, stochastic depth) is off: the question is
 whether gradients drive every part to the answer, not how well it generalises. Patches are 64 x 64 pixels of
-human-labelled Landsat 8 scenes, and of Sentinel-1, cloudy and clear Sentinel-2 triplets for the networks that rebuild
-images.
+human-labelled Landsat 8 scenes, and 48 x 48 of Sentinel-1, cloudy and clear Sentinel-2 triplets for the networks that
+rebuild images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from unclouded.descriptors import (  # noqa: E402
 from unclouded.losses import l1_ssim  # noqa: E402
 from unclouded.scene import Band  # noqa: E402
 
-SIDE = 64
+SIDE = {"mask": 64, "removal": 48}
 
 LANDSAT = (
     ("Shrubland_00_0614", 160, 32),
@@ -58,7 +58,7 @@ _MMCANET = {"widths": (16, 32, 64), "blocks": (1, 1, 2), "decoder_blocks": 1}
 
 SMALL = {
     "mscloudcam": {"embed": 48, "depths": [1, 1, 2, 1], "heads": [1, 2, 4, 8]},
-    "cloudmamba": {"preset": "small", "levels": 3},
+    "cloudmamba": {"preset": "tiny", "width": 16, "levels": 3},
     "upernet-swin-t": {"width": 64, "depths": [1] * 4, "heads": [1, 2, 4, 8], "embed": 32},
     "mask2former-swin-t": {"backbone": {"depths": [1] * 4, "num_heads": [1, 2, 4, 8], "embed_dim": 32}, **_QUERIES},
     "mask2former-dinov2": {
@@ -87,7 +87,7 @@ def landsat(folder):
     """Reflectance (4, 7, 64, 64) and class (4, 64, 64)."""
     images, labels = [], []
     for name, row, col in LANDSAT:
-        window = Window(col, row, SIDE, SIDE)
+        window = Window(col, row, SIDE["mask"], SIDE["mask"])
         with rasterio.open(folder / "l8biome" / "images" / f"{name}.tif") as file:
             images.append(file.read(list(range(1, 8)), window=window) * np.float32(1e-4))
         with rasterio.open(folder / "l8biome" / "masks" / f"{name}.tif") as file:
@@ -98,10 +98,10 @@ def landsat(folder):
 
 @cache
 def triplets(folder):
-    """Cloudy and clear red, green and blue reflectance (4, 3, 64, 64), radar (4, 2, 64, 64) in 0..1."""
+    """Cloudy and clear red, green and blue reflectance (4, 3, 48, 48), radar (4, 2, 48, 48) in 0..1."""
     cloudy, clear, radar = [], [], []
     for name, row, col in TRIPLETS:
-        window = Window(col, row, SIDE, SIDE)
+        window = Window(col, row, SIDE["removal"], SIDE["removal"])
         for parts, kind in ((cloudy, "cloudy"), (clear, "clear")):
             with rasterio.open(folder / "sen12mscr" / "triplets" / f"{name}_{kind}.tif") as file:
                 parts.append(np.clip(file.read([4, 3, 2], window=window), 0, 10000) / np.float32(10000))
