@@ -1,6 +1,6 @@
 """Memory and time of masking a whole Sentinel-2 tile: 13 bands, 10980 x 10980 pixels, JPEG 2000.
 
-    python benchmarks/full_tile.py --work FOLDER [--size 10980] [--tile 896] [--threads 0] [--keep]
+    python benchmarks/full_tile.py --work FOLDER [--size 10980] [--tile 1024] [--threads 0] [--keep]
 
 Makes a simulated L1C product in FOLDER (some 600 MB; removed at the end unless --keep is given, and used again if it is
 there), masks it in a process of its own, and prints

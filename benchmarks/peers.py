@@ -1,6 +1,6 @@
 """Speed of the default model beside its peers: the same array, the same process, taking turns.
 
-    python benchmarks/peers.py [--size 2048] [--rounds 5] [--sizes 1000 1024 2048 2049] [--json FILE]
+    python benchmarks/peers.py [--size 2048] [--rounds 5] [--sizes 1000 1024 2048 2049] [--without NAME] [--json FILE]
 
 Each contestant gets a simulated Sentinel-2 L1C array of 13 bands at 10 m and gives back a class raster. Processor
 seconds count all threads; they are what a busy machine disturbs least. Ratios are medians over rounds of the ratio
@@ -112,9 +112,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 1024, 2048, 2049])
+    parser.add_argument("--without", nargs="*", default=[], help="contestants to leave out")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    image, runs = scene(arguments.size), contestants()
+    image = scene(arguments.size)
+    runs = {name: run for name, run in contestants().items() if name not in arguments.without}
     runs["unclouded"](image[:, :512, :512])  # loads the model
     table: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for number in range(arguments.rounds):
@@ -132,7 +134,7 @@ def main() -> None:
         report[name] = {"cpu_s_per_mp": cpu, "wall_s_per_mp": wall, "ratio": ratio}
     if arguments.sizes:
         largest = scene(max(arguments.sizes))
-        rounds = {size: [] for size in arguments.sizes}
+        rounds: dict[int, list[float]] = {size: [] for size in arguments.sizes}
         for _ in range(arguments.rounds):
             for size in arguments.sizes:
                 rounds[size].append(cost(runs["unclouded"], np.ascontiguousarray(largest[:, :size, :size]))[0])

@@ -39,7 +39,7 @@ class Options:
 
     model: str = "default"
     resolution_m: float | None = None
-    tile: int = 896
+    tile: int = 1024
     halo: int = 96
     threads: int = 0
     max_missed_cloud: float | None = None
