@@ -256,7 +256,7 @@ def main(work: Path, model: Path, folder: Path | None, tests: tuple[str, ...]) -
                     mean, low, high = interval(rows["default"], key, rows[name])
                     click.echo(f"default minus {name}, {key}: {mean:+.2f} ({low:+.2f}, {high:+.2f})")
         if folder is not None:
-            pictures([case for case in cases if case[5] is not None][:5], methods, folder / f"removal-{title}.png")
+            pictures([case for case in cases if case[5] is not None][:5], methods, folder / f"removal-{title}.jpg")
     (work / "removal.json").write_text(json.dumps(out, indent=1))
 
 

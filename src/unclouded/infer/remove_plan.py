@@ -36,7 +36,7 @@ _STRIP = 512
 _SAMPLES, _SAMPLE_ROWS = 4, 32
 """Strips of the scene, and rows of each, on which errors of single pixels are compared with those of the overview."""
 
-_ALIKE = 1.25
+_ALIKE = 2.0
 """Dates whose expected errors differ by less than this factor count as equally good; the nearest then comes first."""
 
 _WHOLE_CELLS = 1e-3

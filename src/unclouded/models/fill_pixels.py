@@ -15,6 +15,7 @@ heart.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -40,7 +41,7 @@ class PixelNet(nn.Module):
     def __init__(self, channels: int, outputs: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels * (1 + len(CELLS)), widths[0], 1)
-        self.hidden = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.hidden = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(widths))
         self.last = nn.Conv2d(widths[-1], outputs, 1)
         nn.init.normal_(self.last.weight, std=1e-3)  # untrained, it gives what the fill gives
         assert self.last.bias is not None

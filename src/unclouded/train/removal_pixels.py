@@ -84,12 +84,9 @@ def gather(net: FillPixels, crops: Crops, count: int) -> Pixels:
         def picked(plane: Tensor, y: Tensor = rows, x: Tensor = cols) -> Tensor:
             return plane[0][:, y, x].T[:, :, None, None].clone()
 
-        kept.append(
-            Pixels(
-                picked(features), given.present.repeat(PER_CROP, 1), picked(given.scaled), picked(given.filled),
-                picked(given.visible), picked(batch.target), torch.ones(PER_CROP, 1, 1, 1),
-            )  # fmt: skip
-        )
+        scaled, filled, visible = (picked(one) for one in (given.scaled, given.filled, given.visible))
+        present, weight = given.present.repeat(PER_CROP, 1), torch.ones(PER_CROP, 1, 1, 1)
+        kept.append(Pixels(picked(features), present, scaled, filled, visible, picked(batch.target), weight))
         if place % 500 == 499:
             log.info("%d of %d crops", place + 1, count)
     return Pixels(*(torch.cat([getattr(one, part.name) for one in kept]) for part in fields(Pixels)))
