@@ -6,10 +6,11 @@ import os
 import pickle
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,43 +102,54 @@ def test_a_killed_worker_loses_nothing(
 KILLS = 200
 
 
-def pids(cluster: Any) -> list[int]:
-    """Worker processes that have joined the cluster. A nanny whose process dies before it could start gives up."""
-    joined = cluster.scheduler.workers
-    return [one.pid for one in cluster.workers.values() if one.worker_address in joined and one.pid is not None]
-
-
 @pytest.mark.slow
-def test_two_hundred_workers_killed_at_random(
-    cluster: Any, client: Any, scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path
-) -> None:
+def test_two_hundred_workers_killed_at_random(tmp_path: Path) -> None:
+    """Each worker that is killed is replaced by a new one, as cluster managers do."""
+    scenes = write_scenes(tmp_path / "in", 20)
+    assert run(scenes, tmp_path / "reference", level="toa").done == 20
+    undisturbed = contents(tmp_path / "reference")
     chance = random.Random(3)
     kills = number = 0
-    while kills < KILLS:
-        out, ended = tmp_path / f"out{number}", threading.Event()
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address]
+        command += ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path / "scratch")]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        workers = [subprocess.Popen(command, **quiet) for _ in range(2)]
 
-        def kill_some(ended: threading.Event = ended) -> None:
+        def kill_some(out: Path, ended: threading.Event) -> None:
             nonlocal kills
             for _ in range(5):
-                if ended.wait(chance.uniform(0, 1.5)):
-                    return
-                while not (found := pids(cluster)):
-                    if ended.wait(0.05):
+                # Once something was done since the last kill, at a random moment of the next scenes.
+                before = len(list(out.glob("*.json")))
+                while len(list(out.glob("*.json"))) <= before:
+                    if ended.wait(0.01):
                         return
-                with suppress(ProcessLookupError):
-                    os.kill(chance.choice(found), signal.SIGKILL)
-                    kills += 1
+                if ended.wait(chance.uniform(0, 0.2)):
+                    return
+                place = chance.randrange(2)
+                workers[place].kill()
+                workers[place].wait()
+                workers[place] = subprocess.Popen(command, **quiet)
+                kills += 1
 
-        killer = threading.Thread(target=kill_some)
-        killer.start()
-        summary = run(scenes, out, client=client, level="toa", resume=True)
-        ended.set()
-        killer.join()
-        if summary.failures:  # a scene whose workers were killed again and again
-            assert {one.stage for one in summary.failures} == {"worker"}
-            assert not run(scenes, out, client=client, level="toa", resume=True).failures
-        assert contents(out) == undisturbed
-        number += 1
+        try:
+            while kills < KILLS:
+                out, ended = tmp_path / f"out{number}", threading.Event()
+                killer = threading.Thread(target=kill_some, args=(out, ended))
+                killer.start()
+                summary = run(scenes, out, client=client, level="toa")
+                ended.set()
+                killer.join()
+                assert summary.tally == {"done": 20}
+                assert contents(out) == undisturbed
+                number += 1
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
 
 
 def test_failures_and_resources(client: Any, scenes: list[Path], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from unclouded.batch import run
 
 from .fakes_batch import contents, write_scenes
 
-SCENES = 12
+SCENES = 20
 MASK = ("mask", "--polygons", "fgb")
 REMOVE = ("remove", "--model", "none", "--dilation", "1")
 
