@@ -202,6 +202,9 @@ def _removal(name):
     return name.startswith(("mmcanet", "mpir", "dsen2cr", "fill-"))
 
 
+NOT_BY_HEART = {"fill-pixels"}
+"""Sees single pixels and coarse means: made not to learn places by heart."""
+
 NEEDS = ("transformers", "segmentation_models_pytorch")
 pytestmark = [
     pytest.mark.slow,
@@ -217,7 +220,7 @@ def test_masks_of_four_patches_are_learned_by_heart(shared_data, name, record_pr
     assert right > 0.97
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if _removal(name)])
+@pytest.mark.parametrize("name", [name for name in models.names() if _removal(name) and name not in NOT_BY_HEART])
 def test_four_restored_patches_are_learned_by_heart(shared_data, name, record_property):
     first, last, before, steps = overfit_removal(name, shared_data)
     record_property("l1_ssim", (first, last, before, steps))
