@@ -33,7 +33,7 @@ def test_composite_is_the_function() -> None:
     cloudy, ground, mask = dates()
     moments = np.array(["2023-01-01", "2023-01-05"], "datetime64[ns]")
     series = xarray.concat([cloudy, ground], "time").assign_coords(time=moments)
-    masks = xarray.DataArray(np.stack([mask, np.zeros_like(mask)]), dims=("time", "y", "x"))
+    masks = xarray.DataArray(np.stack([mask, np.zeros_like(mask)]), {"time": moments}, ("time", "y", "x"))
     found = series.unclouded.composite(masks=masks, method="medoid")
     np.testing.assert_array_equal(found.image, ground)
     np.testing.assert_array_equal(found.date, unclouded.composite(series, masks=masks, method="medoid").date)
