@@ -48,7 +48,7 @@ print(f"{result.cloud_percent:.1f} % cloud")
 # %% [markdown]
 # ## How sure is it?
 #
-# Uncertainty is the entropy of the class probabilities, 0 to 1. Where it is low the mask should be right more often:
+# Uncertainty says how near the class was to another, 0 to 1. Where it is low the mask should be right more often:
 # here the truth is at hand to see it.
 
 # %%

@@ -43,7 +43,7 @@ class Prediction:
     Attributes:
         probability: of clear, thick cloud, thin cloud and cloud shadow, (4, y, x) float32, NaN where missing.
         classes: the most probable class, (y, x) uint8; 255 where missing.
-        uncertainty: entropy of the probabilities as a share of its maximum, (y, x) float32, NaN where missing.
+        uncertainty: how near the class was to another, 0 sure to 1 undecided, (y, x) float32, NaN where missing.
     """
 
     probability: NDArray[np.float32]

@@ -36,7 +36,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         "flag_values": [one.value for one in CLASSES],
         "flag_meanings": " ".join(one.name for one in CLASSES),
     },
-    "uncertainty": {"long_name": "entropy of the class probabilities / log(4)", "units": "1"},
+    "uncertainty": {"long_name": "how near the class was to another", "units": "1"},
     "probability": {"long_name": "class probability", "units": "1"},
 }
 """Attributes of the arrays of a result."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unclouded.classes import FOUR_FROM_SEVEN
 from unclouded.errors import InputError
-from unclouded.infer.calibrate import entropy, expected_calibration_error, fit_temperature, fold, probabilities
+from unclouded.infer.calibrate import decide, doubt, expected_calibration_error, fit_temperature, fold, probabilities
 from unclouded.models.card import Calibration
 
 
@@ -64,10 +64,38 @@ def test_no_data_takes_no_share() -> None:
     np.testing.assert_allclose(four, [1 / 2, 1 / 6, 1 / 6, 1 / 6], rtol=1e-5)
 
 
-def test_entropy() -> None:
-    half = np.array([[0.5], [0.5], [0.0], [0.0]])
-    np.testing.assert_allclose(entropy(half), [0.5])
-    assert entropy(np.eye(4)).tolist() == [0.0] * 4
+@given(
+    st.lists(st.floats(1e-3, 1.0), min_size=4, max_size=4),
+    st.one_of(st.none(), st.floats(0.05, 0.95)),
+)
+@settings(max_examples=80, deadline=None)
+def test_doubt_is_that_of_the_runner_up(shares: list[float], cloud_from: float | None) -> None:
+    clear, thick, thin, shadow = probability = np.array(shares) / sum(shares)
+    code = int(decide(probability, cloud_from))
+    cloud = thick + thin
+    if cloud_from is not None:
+        cloud *= (1 - cloud_from) / cloud_from
+    rest = max(clear, shadow) if cloud_from is None else clear + shadow
+    pairs = [(cloud, rest) if code in (1, 2) else (rest, cloud)]
+    if code in (0, 3):
+        pairs.append((max(clear, shadow), min(clear, shadow)))
+    expected = max(2 * second / (first + second) for first, second in pairs)
+    assert float(doubt(probability, cloud_from)) == pytest.approx(min(expected, 1.0), abs=1e-9)
+
+
+@pytest.mark.parametrize("cloud_from", [None, 0.2, 0.6])
+def test_doubt_is_greatest_where_the_class_changes(cloud_from: float | None) -> None:
+    cloud = np.linspace(0.001, 0.999, 999)
+    probability = np.stack([1 - cloud, cloud, 0 * cloud, 0 * cloud])
+    codes, found = decide(probability, cloud_from), doubt(probability, cloud_from)
+    change = int(np.flatnonzero(np.diff(codes.astype(int)))[0])
+    assert abs(int(found.argmax()) - change) <= 1
+    assert (np.diff(found[: change + 1]) > 0).all()
+    assert (np.diff(found[change + 1 :]) < 0).all()
+
+
+def test_nothing_possible_but_one_class_leaves_no_doubt() -> None:
+    assert doubt(np.eye(4)).tolist() == [0.0] * 4
 
 
 @pytest.mark.parametrize("true_temperature", [0.4, 1.0, 3.0])

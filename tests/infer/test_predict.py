@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from unclouded.classes import FOUR_FROM_SEVEN
 from unclouded.errors import InputError
 from unclouded.infer.arrays import ArrayBand, array_scene
-from unclouded.infer.calibrate import decide
+from unclouded.infer.calibrate import decide, doubt
 from unclouded.infer.plan import Plan, make_plan
 from unclouded.infer.predict import ModelRows, Strip, finish, model_rows, percent
 from unclouded.infer.runner import Runner, load_runner
@@ -111,8 +111,7 @@ def test_against_plain_arithmetic(tiny: Path) -> None:
         four /= four.sum()
         np.testing.assert_allclose(found.probability[:, row, col], four, atol=1e-4)
         assert found.classes[row, col] == four.argmax()
-        entropy = -(four * np.log(four)).sum() / np.log(4)
-        np.testing.assert_allclose(found.uncertainty[row, col], entropy, atol=1e-4)
+        np.testing.assert_allclose(found.uncertainty[row, col], doubt(four), atol=1e-4)
 
 
 def test_the_order_of_bands_changes_nothing(tiny: Path) -> None:

@@ -118,21 +118,40 @@ def decide(probability: NDArray[np.floating], cloud_from: float | None = None) -
     return classes
 
 
-def entropy(probability: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Predictive entropy divided by the logarithm of the number of classes.
+def doubt(probability: NDArray[np.floating], cloud_from: float | None = None) -> NDArray[np.floating]:
+    """How near :func:`decide` was to another class: twice the share of the runner-up beside the class that it chose.
+
+    Clear ground, cloud and shadow compete; whether a cloud is thick or thin raises no doubt. On images labelled by
+    people it ranks pixels by how often cloud and clear are confused; entropy, which counts every question, does not.
 
     Args:
-        probability: (c, ...) in 0..1, summing to 1 along the first axis.
+        probability: (c, ...) in class order, or anything proportional to it.
+        cloud_from: as for :func:`decide`. Cloud is weighed so that at this share it is as likely as not.
 
     Returns:
-        (...) 0 where one class is certain, 1 where all are equally likely.
+        (...) in 0..1: 0 where nothing else was possible, 1 where two classes were equal.
 
-    >>> entropy(np.array([[1.0, 0.25], [0.0, 0.25], [0.0, 0.25], [0.0, 0.25]])).tolist()
-    [0.0, 1.0]
+    >>> even, sure = doubt(np.array([[0.5, 1.0], [0.4, 0.0], [0.1, 0.0], [0.0, 0.0]])).tolist()
+    >>> even, sure
+    (1.0, 0.0)
+    >>> doubt(np.array([[0.7], [0.3], [0.0], [0.0]]), cloud_from=0.3).round(6).tolist()
+    [1.0]
     """
-    share = np.where(probability > 0, probability, 1.0)
-    total = (probability * np.log(share)).sum(axis=0) / -np.log(probability.shape[0])
-    return np.clip(total, 0.0, 1.0) + 0.0  # no negative zero
+    clear, thick, thin, shadow = probability
+    cloud = thick + thin
+    greater, lesser = np.maximum(clear, shadow), np.minimum(clear, shadow)
+    if cloud_from is None:
+        rest = greater
+    else:
+        rest = clear + shadow
+        cloud = cloud * probability.dtype.type((1.0 - cloud_from) / cloud_from)
+    least = np.finfo(probability.dtype).tiny
+    ratio = np.minimum(cloud, rest) / np.maximum(np.maximum(cloud, rest), least)
+    among = lesser / np.maximum(greater, least)
+    ratio = np.maximum(ratio, among * (cloud < rest))  # among clouds clear or shadow is no question
+    # second / first = r makes second / (first + second) = r / (1 + r)
+    out: NDArray[np.floating] = 2 * ratio / (1 + ratio)
+    return out
 
 
 def fit_temperature(

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from ..classes import CLASSES, NO_DATA
+from ..classes import NO_DATA
 from ..normalise import Normaliser
 from ..resample import Line, bilinear, block_mean, nearest
 from ..saturation import Tally
 from ..scene import Scene
-from .calibrate import decide, fold, probabilities
+from .calibrate import decide, doubt, fold, probabilities
 from .plan import Plan
 from .runner import Runner
 from .tiling import Axis, RowBlender, axis
@@ -64,7 +64,7 @@ class Strip:
     Attributes:
         first: number of the first row of the output grid.
         classes: codes of :data:`unclouded.classes.CLASSES`, 255 where missing, (y, x) uint8.
-        uncertainty: entropy of the probabilities / log(4), NaN where missing, (y, x) float32.
+        uncertainty: see :func:`unclouded.infer.calibrate.doubt`, NaN where missing, (y, x) float32.
         probability: (class, y, x) float32, NaN where missing; None unless asked for.
     """
 
@@ -256,20 +256,12 @@ def _strip(
     cloud_from: float | None,
 ) -> Strip:
     """Classes, uncertainty and probabilities of a few rows."""
-    below = scores - scores.max(axis=0)
-    power = np.exp(below)
+    power = np.exp(scores - scores.max(axis=0))
     classes = decide(power, cloud_from)
-    total = power.sum(axis=0)
-    # H = log(sum e^s) - sum(e^s s) / sum e^s, so that no logarithm of a small probability is needed.
-    below *= power
-    uncertainty = below.sum(axis=0)
-    uncertainty /= -total
-    uncertainty += np.log(total)
-    uncertainty *= np.float32(1.0 / np.log(len(CLASSES)))
-    np.clip(uncertainty, 0.0, 1.0, out=uncertainty)
+    uncertainty = doubt(power, cloud_from)
     shares = None
     if probability:
-        power /= total
+        power /= power.sum(axis=0)
         shares = power
     if gone is not None:
         classes[gone] = NO_DATA

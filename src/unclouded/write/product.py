@@ -3,7 +3,7 @@
 | file | content | encoding |
 | --- | --- | --- |
 | ``<id>_mask.tif`` | class of each pixel, see :mod:`unclouded.classes` | code, palette, 255 no data |
-| ``<id>_uncertainty.tif`` | entropy of the class probabilities / log(4) | percent, scale 0.01, 255 no data |
+| ``<id>_uncertainty.tif`` | how near the class was to another | percent, scale 0.01, 255 no data |
 | ``<id>_prob.tif`` | probability, one band per class | percent, scale 0.01, 255 no data |
 
 Overviews of the mask take the commonest class, those of percentages the mean. Codes are never interpolated.

@@ -41,7 +41,7 @@ _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _FIRST_MOMENT = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TITLES = {
     "mask": "Clouds and shadows",
-    "uncertainty": "Uncertainty: entropy of the class probabilities as a share of its maximum",
+    "uncertainty": "Uncertainty: how near the class was to another, 0 sure to 1 undecided",
     "prob": "Probability of each class",
     "quicklook": "Picture of the scene and its mask",
     "polygons": "Outlines of clouds and shadows",
