@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -151,6 +152,7 @@ def remove(
         series = "S2*_T32TPT_*.SAFE"
         summary = unclouded.batch.remove(series, "out", history=series, model="none", jobs=4, resume=True)
     """
+    begin = time.monotonic()
     options, reading = _settings(options or RemoveOptions(), changes)
     found = sources(inputs)
     dates = sources(history) if _is_given(history) else []
@@ -180,7 +182,7 @@ def remove(
             raise error
         kept = tuple(one for one in dates if _key(one) not in failed)
         treatment = replace(treatment, history=kept, masks=str(made))
-        return _rest(found, lambda one: failed.get(_key(one)), lock, treatment, how, on_outcome, progress)
+        return _rest(found, lambda one: failed.get(_key(one)), lock, treatment, how, on_outcome, progress, begin)
 
 
 def composite(
@@ -228,6 +230,7 @@ def composite(
     Example:
         unclouded.batch.composite("archive/*.SAFE", "out", by=("tile", "month"), method="geomedian", jobs=4)
     """
+    begin = time.monotonic()
     options, reading = _settings(options or Options(), changes)
     how: dict[str, Any] = {"jobs": jobs, "client": client, "resources": resources, "fail_fast": fail_fast}
     treatment = Compositing(
@@ -236,7 +239,7 @@ def composite(
     )  # fmt: skip
     groups, unread = _grouped(sources(inputs), treatment, name, tuple(by))
     if masks is not None or dry_run:
-        return _rest(groups, unread.get, None, treatment, how, on_outcome, progress, output, dry_run)
+        return _rest(groups, unread.get, None, treatment, how, on_outcome, progress, begin, output, dry_run)
     with FolderLock(Path(output).expanduser()) as lock:
         readable = [one for one in groups if one not in unread]
         wanted = {_key(one): one for group in readable for one in group.sources}
@@ -250,7 +253,7 @@ def composite(
             gone = [failed[_key(one)] for one in group.sources if _key(one) in failed]
             return unread.get(group) or (_without(group, gone) if gone else None)
 
-        return _rest(groups, lost, lock, treatment, how, on_outcome, progress)
+        return _rest(groups, lost, lock, treatment, how, on_outcome, progress, begin)
 
 
 def _masks(
@@ -276,6 +279,7 @@ def _rest(
     how: Mapping[str, Any],
     on_outcome: Callable[[Outcome], None] | None,
     progress: Callable[[float], None] | None,
+    begin: float,
     output: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
 ) -> Summary:
@@ -296,7 +300,7 @@ def _rest(
     if on_outcome is not None:
         for outcome in outcomes.values():
             on_outcome(outcome)
-    seconds, stop = 0.0, bool(outcomes) and how["fail_fast"]
+    stop = bool(outcomes) and how["fail_fast"]
     if numbers and not stop:
         told = None if progress is None else lambda share: progress(_MASK_SHARE + (1 - _MASK_SHARE) * share)
         folder = output if lock is None else lock.folder
@@ -305,9 +309,8 @@ def _rest(
             [found[number] for number in numbers], folder, treatment, dry_run=dry_run, lock=lock, on_outcome=tell,
             progress=told, **how,
         )  # fmt: skip
-        seconds = summary.seconds
         outcomes |= {numbers[one.number]: replace(one, number=numbers[one.number]) for one in summary.outcomes}
-    return Summary(tuple(outcomes[number] for number in sorted(outcomes)), len(found), seconds)
+    return Summary(tuple(outcomes[number] for number in sorted(outcomes)), len(found), time.monotonic() - begin)
 
 
 def _grouped(
