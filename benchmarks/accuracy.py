@@ -215,7 +215,10 @@ def uncertainty_table(rows: Sequence[tuple[NDArray[np.float32], NDArray[np.bool_
 
 
 def pictures(data: Path, models: Path, folder: Path) -> None:
-    """One picture per set: the images with the most confused pixels, what people and the network called cloud."""
+    """One picture per set: the images with the most confused pixels, what people and the network called cloud.
+
+    Not of 95-Cloud's pictures, whose licence does not allow to pass them on.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -226,6 +229,8 @@ def pictures(data: Path, models: Path, folder: Path) -> None:
     colours = {"clear": "#404040", "cloud in both": "#ffffff", "false alarm": "#e66100", "missed": "#1a85ff"}
     folder.mkdir(parents=True, exist_ok=True)
     for title, read in SETS.items():
+        if read is default_corpus.rgb8:
+            continue
         rows = []
         for sample in (one for one in read(data) if one.split.startswith("fold")):
             said = ours(sample, None, models)
@@ -254,7 +259,7 @@ def pictures(data: Path, models: Path, folder: Path) -> None:
         patches = [Patch(facecolor=colour, edgecolor="black", label=name) for name, colour in colours.items()]
         figure.legend(handles=patches, loc="lower center", ncols=4, frameon=False)
         figure.tight_layout(rect=(0, 0.04, 1, 1))
-        figure.savefig(folder / f"default-worst-{title.split()[0].strip('(')}.png", dpi=70)
+        figure.savefig(folder / f"default-worst-{title.split()[0]}.png", dpi=60)
         plt.close(figure)
 
 
