@@ -127,6 +127,18 @@ def test_training_goes_on_exactly_after_a_stop(tmp_path: Path) -> None:
     assert (tmp_path / "parts" / "log.csv").read_text(encoding="utf-8").count("\n") == 3
 
 
+def test_a_run_stopped_early_is_the_beginning_of_the_whole(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    whole = loop.train(SAMPLES, tmp_path / "whole", TINY).state_dict()
+    for _ in range(2):
+        loop.train(SAMPLES, tmp_path / "part", TINY, until=3)
+        assert torch.load(tmp_path / "part" / "last.pt", weights_only=True)["step"] == 3
+    rest = loop.train(SAMPLES, tmp_path / "part", TINY).state_dict()
+    assert all(torch.equal(value, rest[key]) for key, value in whole.items())
+    with pytest.raises(InputError, match="stop after 4 steps"):
+        loop.train(SAMPLES, tmp_path / "part", TINY, until=4)
+
+
 def test_other_settings_do_not_resume(tmp_path: Path) -> None:
     loop.train(SAMPLES, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 1}))
     with pytest.raises(InputError, match="steps was 1, is 2"):

@@ -36,6 +36,7 @@ class Job:
         images: patches of an epoch.
         batch: patches of one batch.
         steps: end of the run in optimiser steps, or None.
+        until: stop here, at the end of an epoch, however long the run is; a later call may go on. None for no stop.
         identity: everything that a resumed run has to agree on.
         seed: of dropout.
         clip: largest norm of the gradient, or None.
@@ -58,6 +59,7 @@ class Job:
     images: int
     batch: int
     steps: int | None = None
+    until: int | None = None
     identity: str = ""
     seed: int = 0
     clip: float | None = None

@@ -103,10 +103,11 @@ def run(job: Job, folder: Path, fabric: Fabric, progress: Callable[[float], None
         fabric.strategy.precision.load_state_dict(state["precision"])
     journal = Journal(folder, at.step) if first else None
     total, scores = job.total(world), dict[str, float]()
+    end = total if job.until is None else min(job.until, total)
     saved = time.monotonic()
-    while not at.done:
+    while not at.done and at.step < end:
         parts, steps = job.schedule.batches(at.epoch), job.steps_in(at.epoch, world)
-        steps = min(steps, at.inside + total - at.step)
+        steps = min(steps, at.inside + end - at.step)
         places = [
             (step * parts + part) * world + rank for step in range(at.inside, steps) for part in range(parts)
         ]
@@ -331,11 +332,20 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings, until: in
         samples: all samples; ``train`` ones are learned from, the others are scored on the way.
         folder: checkpoints, log and settings of this run.
         settings: must equal those that a resumed folder was started with.
-        until: stop after so many steps, a multiple of ``settings.check_every``, however long the schedule is.
+        until: stop after so many steps, whole epochs of ``settings.check_every``; a later call may go on.
 
     Returns:
         The averaged network in eval mode.
+
+    Raises:
+        InputError: ``until`` is not the end of an epoch.
     """
+    if until is not None and until % settings.check_every:
+        raise InputError(
+            f"The run is to stop after {until} steps.",
+            expected=f"It can stop at the end of an epoch of {settings.check_every} steps.",
+            remedy=f"Stop after {until - until % settings.check_every or settings.check_every} steps.",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     fabric = make_fabric(precision={"bf16": "bf16", "fp32": "32"}[settings.precision])
     fabric.launch()
@@ -366,10 +376,11 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings, until: in
         loss=loss,
         weight=lambda crop: 1.0,
         judge=judge,
-        epochs=-(-(settings.steps if until is None else until) // settings.check_every),
+        epochs=-(-settings.steps // settings.check_every),
         images=settings.check_every * settings.batch,
         batch=settings.batch,
         steps=settings.steps,
+        until=until,
         identity=json.dumps(asdict(settings), sort_keys=True),
         seed=settings.seed,
         clip=1.0,
