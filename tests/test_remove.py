@@ -109,7 +109,7 @@ def test_the_written_item_is_valid(
     assert {EXTENSIONS["classification"], EXTENSIONS["raster"]} <= {*validate_dict(item, validator=validator)}
 
 
-@pytest.mark.parametrize("dates", [0, 1])
+@pytest.mark.parametrize("dates", [0, 1, 2])
 def test_tiles_do_not_show(ground: Ground, model: Path, dates: int) -> None:
     whole = run(ground, dates, model=str(model), tile=640, halo=32)
     for tile in (96, 128):
@@ -170,6 +170,88 @@ def test_the_better_date_comes_first_and_the_nearer_of_equals() -> None:
     found = unclouded.restore(cloudy, bands, history=[good, twin], mask=mask, history_masks=none, model="none")
     first = unclouded.restore(cloudy, bands, history=[good], mask=mask, history_masks=none[:1], model="none")
     assert (found.image == first.image).all()
+
+
+def series(side: int = 96) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+    """Clear ground, a mask with a cloud, and haze that falls with the wavelength and bends no lines: (band, y, x)."""
+    rng = np.random.default_rng(5)
+    clear = rng.uniform(0.05, 0.3, (4, side, side)).astype(np.float32)
+    mask = np.zeros((side, side), np.uint8)
+    mask[side // 4 : -side // 4, side // 4 : -side // 4] = 1
+    haze = np.float32([0.12, 0.09, 0.07, 0.04])[:, None, None] * dilated(mask == 1, 9)
+    return clear, mask, haze
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("sign", [1, -0.35])
+def test_one_hazy_or_shaded_date_of_three_stays_out(place: int, sign: float) -> None:
+    clear, mask, haze = series()
+    history = [clear.copy() for _ in range(3)]
+    history[place] += np.float32(sign) * haze
+    cloudy = np.where(mask == 1, np.float32(0.8), clear)
+    given = {"bands": ["blue", "green", "red", "nir"], "mask": mask, "model": "none"}
+    found = unclouded.restore(cloudy, history=history, history_masks=np.zeros((3, *mask.shape), np.uint8), **given)
+    hidden = mask == 1
+    assert np.abs(found.image - clear)[:, hidden].max() < 1e-3
+    assert (found.provenance[hidden] == 2).all()
+    calm = [clear.copy() for _ in range(3)]
+    sure = unclouded.restore(cloudy, history=calm, history_masks=np.zeros((3, *mask.shape), np.uint8), **given)
+    assert found.uncertainty[hidden].min() > sure.uncertainty[hidden].max() + 0.005
+
+
+def test_of_two_dates_the_one_without_haze_is_taken() -> None:
+    clear, mask, haze = series()
+    cloudy = np.where(mask == 1, np.float32(0.8), clear)
+    given = {"bands": ["blue", "green", "red", "nir"], "mask": mask, "model": "none"}
+    for history in ([clear + haze, clear], [clear, clear + haze]):
+        found = unclouded.restore(cloudy, history=history, history_masks=np.zeros((2, *mask.shape), np.uint8), **given)
+        assert np.abs(found.image - clear)[:, mask == 1].max() < 1e-3
+
+
+def test_equal_dates_change_nothing() -> None:
+    clear, mask, _ = series()
+    cloudy = np.where(mask == 1, np.float32(0.8), clear)
+    none = np.zeros((3, *mask.shape), np.uint8)
+    given = {"bands": ["blue", "green", "red", "nir"], "mask": mask, "model": "none"}
+    one = unclouded.restore(cloudy, history=[clear], history_masks=none[:1], **given)
+    three = unclouded.restore(cloudy, history=[clear] * 3, history_masks=none, **given)
+    assert (one.image == three.image).all()
+    assert (one.provenance == three.provenance).all()
+
+
+def test_what_has_no_contrast_does_not_come_first_where_nothing_can_be_compared() -> None:
+    clear, _, _ = series()
+    mask = np.ones(clear.shape[1:], np.uint8)
+    flat = np.broadcast_to(clear.mean(axis=(1, 2), keepdims=True), clear.shape).copy()
+    found = unclouded.restore(
+        np.full_like(clear, 0.8), ["blue", "green", "red", "nir"], history=[clear, flat + 0.05 * (clear - flat)],
+        mask=mask, model="none", history_masks=np.zeros((2, *mask.shape), np.uint8),
+    )  # fmt: skip
+    assert np.abs(found.image - clear).mean() < 1e-3
+
+
+def test_strips_do_not_show_where_dates_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
+    clear, mask, haze = series(160)
+    rng = np.random.default_rng(6)
+    history = [clear + rng.normal(0, 0.02, clear.shape).astype(np.float32) for _ in range(3)]
+    history[0][:, 60:100] += haze[:, 60:100]
+    masks = np.zeros((3, *mask.shape), np.uint8)
+    masks[1, 70:90, 50:120] = 1
+    masks[2, 100:110] = 1
+    cloudy = np.where(mask == 1, np.float32(0.8), clear)
+
+    def found() -> Any:
+        return unclouded.restore(
+            cloudy, ["blue", "green", "red", "nir"], history=history, mask=mask, history_masks=masks, model="none"
+        )
+
+    whole = found()
+    for rows in (64, 17):
+        monkeypatch.setattr("unclouded.infer.remove._STRIP", rows)
+        strips = found()
+        assert (strips.image == whole.image).all()
+        assert (strips.provenance == whole.provenance).all()
+        np.testing.assert_allclose(strips.uncertainty, whole.uncertainty, atol=1e-6)
 
 
 def test_classes_to_rebuild_and_their_reach(ground: Ground, model: Path) -> None:

@@ -16,7 +16,7 @@ def dilated(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     >>> dilated(np.array([[False, False, False, True]]), 1).astype(int).tolist()
     [[0, 0, 1, 1]]
     """
-    return mask if pixels == 0 else _window_sum(mask, pixels) > 0
+    return mask if pixels == 0 else window_sum(mask, pixels) > 0
 
 
 def feathered(mask: NDArray[np.bool_], width: int) -> NDArray[np.float32]:
@@ -35,8 +35,8 @@ def feathered(mask: NDArray[np.bool_], width: int) -> NDArray[np.float32]:
     half = width // 2
     if half == 0:
         return mask.astype(np.float32)
-    inside = _window_sum(dilated(mask, half), half)
-    return (inside / _window_sum(np.ones(mask.shape, bool), half)).astype(np.float32)
+    inside = window_sum(dilated(mask, half), half)
+    return (inside / window_sum(np.ones(mask.shape, bool), half)).astype(np.float32)
 
 
 def veil_of(classes: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -54,12 +54,20 @@ def veil_of(classes: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.where(dilated(classes == 1, 1), np.float32(1.0), np.float32(0.5) * (classes == 3)).astype(np.float32)
 
 
-def _window_sum(mask: NDArray[np.bool_], radius: int) -> NDArray[np.int32]:
-    """True pixels in the window of ``2 * radius + 1`` pixels around each pixel; there are none beyond the edges."""
-    out = mask.astype(np.int32)
+def window_sum(plane: NDArray[np.bool_] | NDArray[np.integer], radius: int) -> NDArray[np.integer]:
+    """Sum over the window of ``2 * radius + 1`` pixels around each pixel; there is nothing beyond the edges.
+
+    Args:
+        plane: (y, x), a mask, whose True pixels are counted, or whole numbers.
+        radius: pixels from the middle to the edge of the window.
+
+    >>> window_sum(np.array([[1, 2, 3, 4]]), 1).tolist()
+    [[3, 6, 9, 7]]
+    """
+    out: NDArray[np.integer] = plane.astype(np.int32 if plane.dtype == bool else np.int64)
     for axis in (0, 1):
         size = out.shape[axis]
-        total = np.concatenate([np.zeros_like(out.take([0], axis)), np.cumsum(out, axis, dtype=np.int32)], axis)
+        total = np.concatenate([np.zeros_like(out.take([0], axis)), np.cumsum(out, axis, dtype=out.dtype)], axis)
         place = np.arange(size)
         high, low = np.minimum(place + radius + 1, size), np.maximum(place - radius, 0)
         out = total.take(high, axis) - total.take(low, axis)

@@ -2,16 +2,27 @@
 
     plan --restored_strips--> stored numbers, provenance and expected error, from top to bottom
 
-For every pixel, with the scene x, weights w_d of the dates from the first on, and the network's image r:
+For every pixel, with the scene x, weights w_d of the dates from the best on, and the network's image r:
 
     filled = sum_d w_d prod_{e<d} (1 - w_e) (gain_d x_d + offset_d)        (1)
     left   = prod_d (1 - w_d)                                              (2)
     y      = x + alpha (filled + left r - x)                               (3)
 
-w_d is 1 where date d shows clear ground, and falls to 0 towards its own clouds; alpha is 1 under the widened mask and
-falls to 0 outside of it, see :mod:`unclouded.infer.feather`. Where alpha is 0 stored numbers pass through untouched.
-The network is given the scene with the dates' ground in it, (1) divided by 1 - (2), as if it were the scene's own, so
-that it continues what they show.
+w_d = s_d t_d: s_d is 1 where date d shows clear ground, and falls to 0 towards its own clouds; t_d is 0 where it stands
+apart from the other dates, see :mod:`unclouded.infer.agreement`. So the best date that agrees with the others comes
+first, as it is, and is not mixed with them. What is told of its error are k + 1 opinions: the error that is known from
+clear ground, summed as in (1), and how far each of the k others lies from (1),
+
+    k = max(sum_d s_d - 1, 0)
+    d = sqrt(2 / pi) (sum_d s_d mean_bands (x_d - filled)^2 / k)^1/2
+    e = (error + k d) / (k + 1)                                            (4)
+
+with x_d matched and ``filled`` and ``error`` divided by 1 - (2); of normal errors sqrt(2 / pi) of the root of the mean
+square is the mean. Dates that are not trusted count there too, for where dates disagree the choice may be wrong.
+
+alpha is 1 under the widened mask and falls to 0 outside of it, see :mod:`unclouded.infer.feather`. Where alpha is 0
+stored numbers pass through untouched. The network is given the scene with the dates' ground in it, (1) divided by
+1 - (2), as if it were the scene's own, so that it continues what they show.
 
 Memory is that of one row of tiles, and one byte per pixel for each mask.
 """
@@ -24,6 +35,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from .agreement import MARGIN, agreement
 from .feather import dilated, feathered, veil_of
 from .planes import Encoding
 from .remove_plan import Date, RemovalPlan
@@ -203,7 +215,7 @@ def _prepared(plan: RemovalPlan, first: int, end: int) -> _Rows:
     """Everything before the network for some rows."""
     options = plan.options
     height = plan.shape[0]
-    margin = max(options.dilation + options.feather + 2, options.dilation + BLEND + 1)
+    margin = options.dilation + max(options.feather + 2, BLEND + 1, MARGIN)
     low, high = max(first - margin, 0), min(end + margin, height)
     inner = slice(first - low, end - low)
     classes = plan.mask.rows(plan.grid, low, high)
@@ -213,27 +225,74 @@ def _prepared(plan: RemovalPlan, first: int, end: int) -> _Rows:
     stored = plan.planes.read(first, end)
     gone = ~np.isfinite(stored).all(axis=0) | (classes[inner] == NO_DATA)
     alpha[gone] = 0.0
-    filled = np.zeros_like(stored)
-    error, left = np.zeros(alpha.shape, np.float32), np.ones(alpha.shape, np.float32)
-    for date in plan.dates:
-        open_ = (alpha > 0) & (left > 0)
-        weight = _shown(plan, date, low, high)[inner] * open_
-        if not weight.any():
-            continue
-        values = date.planes.read(first, end)
-        weight[~np.isfinite(values).all(axis=0)] = 0.0
-        share = weight * left
-        for row in range(0, end - first, _ROWS):
-            part = slice(row, row + _ROWS)
-            other = date.matching.apply(date.encoding.reflectance(values[:, part]), first + row, plan.shape)
-            error[part] += share[part] * date.matching.change.errors(other, first + row, plan.shape)
-            filled[:, part] += share[part] * np.nan_to_num(other)
-        left = left * (1 - weight)
+    filled, error, left = _from_dates(plan, first, end, low, high, alpha > 0)
     radar = np.zeros((0, *alpha.shape), np.float32)
     if plan.card is not None and plan.card.sar:
         wanted = ((alpha > 0) & (left > 0)).any()
         radar = plan.radar(first, end) if wanted else np.zeros((len(plan.card.sar), *alpha.shape), np.float32)
     return _Rows(stored, filled, error, left, alpha, gone, veil, radar)
+
+
+def _from_dates(
+    plan: RemovalPlan, first: int, end: int, low: int, high: int, open_: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """What the dates show of some rows: (1), the same for the errors of (4), and (2).
+
+    Args:
+        plan: the plan.
+        first, end: the rows.
+        low, high: these and the rows around them that agreement is judged by.
+        open_: where ground is wanted, (y, x).
+    """
+    size = (len(plan.names), *open_.shape)
+    filled, total = np.zeros(size, np.float32), np.zeros(size if len(plan.dates) > 1 else (0, 0, 0), np.float32)
+    error, squares, count = np.zeros((3, *open_.shape), np.float32)
+    left = np.ones(open_.shape, np.float32)
+    for date, shown, trust in _weights(plan, first, end, low, high, open_):
+        values = date.planes.read(first, end)
+        shown[~np.isfinite(values).all(axis=0)] = 0.0
+        share = shown * trust * left
+        for row in range(0, end - first, _ROWS):
+            part = slice(row, row + _ROWS)
+            other = date.matching.apply(date.encoding.reflectance(values[:, part]), first + row, plan.shape)
+            error[part] += share[part] * date.matching.change.errors(other, first + row, plan.shape)
+            other = np.nan_to_num(other)
+            filled[:, part] += share[part] * other
+            if total.size:
+                total[:, part] += shown[part] * other
+                squares[part] += shown[part] * (other**2).mean(axis=0)
+        count += shown
+        left = left * (1 - shown * trust)
+    if (count > 1).any():
+        for row in range(0, end - first, _ROWS):
+            part = slice(row, row + _ROWS)
+            known = 1 - left[part]
+            one = filled[:, part] / np.maximum(known, np.float32(1e-6))
+            apart = squares[part] + (one * (count[part] * one - 2 * total[:, part])).mean(axis=0)
+            others = np.maximum(count[part] - 1, 0)
+            doubt = np.float32(np.sqrt(2 / np.pi)) * np.sqrt(others * np.maximum(apart, 0))
+            error[part] = (error[part] + known * doubt) / (1 + others)
+    return filled, error, left
+
+
+def _weights(
+    plan: RemovalPlan, first: int, end: int, low: int, high: int, open_: NDArray[np.bool_]
+) -> Iterator[tuple[Date, NDArray[np.float32], NDArray[np.float32]]]:
+    """The dates that show some of the ground that is wanted, with the s and t of (1)."""
+    if not open_.any():
+        return
+    inner = slice(first - low, end - low)
+    weights = [(date, _shown(plan, date, low, high)) for date in plan.dates]
+    # Dates that show only what lies around count as well, or else the result would hang on where strips end.
+    weights = [(date, weight) for date, weight in weights if weight.any()]
+    useful = [(weight[inner][open_] > 0).any() for _, weight in weights]
+    trust = [np.ones((high - low, open_.shape[1]), np.float32)] * len(weights)
+    if sum(useful) > 1:
+        levels = [date.level(plan.haziest, low, high, plan.shape) for date, _ in weights]
+        trust = agreement(levels, [(w > 0) & np.isfinite(x) for (_, w), x in zip(weights, levels, strict=True)])
+    for (date, weight), use, share in zip(weights, useful, trust, strict=True):
+        if use:
+            yield date, weight[inner] * open_, share[inner]
 
 
 def _shown(plan: RemovalPlan, date: Date, low: int, high: int) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from ..options import Options
 from ..remove_options import RemoveOptions
 from ..scene import Band, Scene
 from .feather import dilated
-from .matching import Matching, match
+from .matching import FEWEST, Matching, match
 from .plan import coarser, fixed_bands, make_plan
 from .planes import Encoding, Planes, own_grid
 from .predict import Progress, model_rows
@@ -88,6 +88,15 @@ class Date:
     matching: Matching
     days: float | None
 
+    def level(self, name: str, first: int, end: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+        """One band of some rows as the scene would show it, (y, x), NaN where missing."""
+        band = self.planes.names.index(name)
+        planes, encoding = replace(self.planes, names=(name,)), Encoding.of(self.scene, (name,))
+        matching = replace(
+            self.matching, gain=self.matching.gain[[band]], offset=self.matching.offset[[band]]
+        )
+        return matching.apply(encoding.reflectance(planes.read(first, end)), first, shape)[0]
+
 
 @dataclass(frozen=True)
 class RemovalPlan:
@@ -124,6 +133,14 @@ class RemovalPlan:
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the grid."""
         return int(self.grid.shape.y), int(self.grid.shape.x)
+
+    @property
+    def haziest(self) -> str:
+        """The band that shows haze best: blue, else that of the shortest waves, else the first."""
+        bands = [band for band in self.scene.bands if band.name in self.names]
+        return min(
+            bands, key=lambda band: (band.common_name != "blue", math.inf if band.min_nm is None else band.min_nm)
+        ).name
 
     def radar(self, first: int, end: int) -> NDArray[np.float32]:
         """Backscatter of some rows as the network takes it, (s, y, x) in 0..1; 0 where missing, else at least 0.001."""
@@ -195,7 +212,7 @@ def plan_removal(
     factor = max(1, -(-max(grid.shape) // _OVERVIEW))
     view = _View.of(plan, factor) if history else None
     dates = [] if view is None else [_date(plan, view, *one) for one in history]
-    return replace(plan, dates=tuple(sorted(dates, key=_rank)))
+    return replace(plan, dates=tuple(sorted(_alike(dates), key=_rank)))
 
 
 def classes_of(
@@ -450,6 +467,21 @@ def _days(one: Scene, other: Scene) -> float | None:
     if (first.tzinfo is None) != (second.tzinfo is None):
         first, second = (moment.replace(tzinfo=None) for moment in (first, second))
     return abs((first - second).total_seconds()) / 86400
+
+
+def _alike(dates: Sequence[Date]) -> list[Date]:
+    """Give all dates that could not be compared one error, the largest of theirs.
+
+    The error of each alone is its own contrast, and a date full of fog, which has the least, would come first.
+    """
+    most = max((one.matching.expected for one in dates if one.matching.pixels < FEWEST), default=0.0)
+    out = []
+    for date in dates:
+        if date.matching.pixels < FEWEST and date.matching.expected > 0:
+            change = date.matching.change.scaled(most / date.matching.expected)
+            date = replace(date, matching=replace(date.matching, change=change))
+        out.append(date)
+    return out
 
 
 def _rank(date: Date) -> tuple[int, float]:
