@@ -176,7 +176,8 @@ def test_removal_and_composites_on_the_cluster(client: Any, tmp_path: Path) -> N
     assert batch.remove(ground.paths, tmp_path / "out", resume=True, **here).tally == {"kept": 3}
     made = batch.composite(ground.paths, tmp_path / "composite", client=client, **READING)
     assert made.tally == {"done": 1}
-    assert made.outcomes[0].figures["filled_percent"] > 99
+    alone = batch.composite(ground.paths, tmp_path / "alone", **READING)
+    assert made.outcomes[0].figures["filled_percent"] == alone.outcomes[0].figures["filled_percent"] > 0
 
 
 def test_waiting_for_workers_is_told(

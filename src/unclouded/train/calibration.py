@@ -8,7 +8,7 @@ Which pixel is called cloud is another question, and has a threshold of its own:
 intersection over union, of all sources alike. Shadow has neither: people labelled it in five images only.
 
 A radiometric level has a bias and a threshold of its own, drawn towards those of all levels together: with n images it
-keeps n / (n + 1) of the distance. Its temperature is the common one.
+keeps n / (n + 8) of the distance. Its temperature is the common one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..models.card import Calibration, Guarantee, Loss
 CLOUD_FROM = np.round(np.arange(0.2, 0.701, 0.02), 2)
 """Thresholds on the probability of cloud that are tried."""
 
-HALF_AT = 1
+HALF_AT = 8
 """Images with which a level keeps half of its distance to what is common."""
 
 BOUNDS = (0.01, 0.02, 0.05, 0.1, 0.2)

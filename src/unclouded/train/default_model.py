@@ -75,12 +75,12 @@ LIMITS = (
     "Snow, ice, salt and bright sand are taken for cloud at times, most of all without a short-wave infrared band.",
     "Without short-wave infrared bands cloud IoU is about 0.15 lower on the Landsat-8 images.",
     "Thin cloud and haze over bright ground are missed at times; the border between thin and thick is soft.",
-    "Shadow was learned from simulation and a teacher only: it is the weakest class, over water most of all.",
+    "Shadow was learned from simulation and a teacher only: it is the weakest class; simulated ground has too much.",
     "Landsat-8, Landsat-7, Sentinel-2 and 8-bit pictures were measured; other sensors were not.",
     "Uncalibrated pictures work, but their probabilities are not to be read as calibrated.",
     "The network has seen none of the images behind the figures, and each was scored with a calibration that has not "
     "seen it either; but images of this kind were looked at while the recipe was made: fresh scenes may score lower.",
-    "Calibration error of the probability of cloud: 0.12 to 0.14 on calibrated images, 0.28 on 8-bit pictures.",
+    "Calibration error of the probability of cloud: 0.11 to 0.24 on calibrated images, 0.28 on 8-bit pictures.",
     "Not for decisions that endanger people, and not as the only source of ground truth.",
 )
 """Where the model fails, for its card."""
