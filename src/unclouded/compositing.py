@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -315,11 +316,12 @@ def clear_of(classes: NDArray[np.uint8], buffer: int) -> tuple[NDArray[np.bool_]
     return clear, hidden
 
 
-class _Mask:
+class _Mask(ABC):
     """Classes and probability of cloud or shadow of one scene, read by windows that may reach beyond it."""
 
+    @abstractmethod
     def read(self, row: int, col: int, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        raise NotImplementedError
+        """Window of both."""
 
 
 @dataclass(frozen=True)
