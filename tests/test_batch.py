@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,18 @@ def test_a_scene_that_kills_its_worker_fails_and_the_others_do_not(scenes: list[
     assert len(contents(tmp_path)) == 6
 
 
+def test_memory_that_is_refused_is_told_as_such(
+    scenes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **settings: Any) -> None:
+        raise MemoryError("Unable to allocate 9.00 GiB")
+
+    monkeypatch.setattr("unclouded.api.mask", refuse)
+    error = run(scenes[:1], tmp_path, **TOA).failures[0].error
+    assert "9.00 GiB" in error.found
+    assert "--tile" in error.remedy
+
+
 def test_a_killed_worker_is_replaced(scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path) -> None:
     killed: list[int] = []
 
@@ -196,15 +210,70 @@ def test_a_full_disk(scenes: list[Path], undisturbed: dict[str, Any], tmp_path: 
     assert contents(tmp_path) == undisturbed
 
 
-def test_a_source_that_is_cut_in_mid_read(scenes: list[Path], tmp_path: Path) -> None:
+def on_a_disk(folder: Path, how: str, scenes: list[Path], copy: Path) -> subprocess.CompletedProcess[str]:
+    """Mask scenes into ``out`` on a small disk in a folder, which only this process sees, and copy what it holds."""
+    if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system does not let a process mount disks of its own (unshare)")
+    folder.mkdir()
+    mask = [sys.executable, "-m", "unclouded", "mask", *scenes, "-o", folder / "out", "--level", "toa", "--json"]
+    script = f"""
+        mount -t tmpfs -o size=1200k none "{folder}"
+        {how}
+        "$@"
+        code=$?
+        cp -a "{folder}" "{copy}"
+        exit $code
+    """
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", *map(str, mask)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_a_disk_that_fills_up(scenes: list[Path], undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    given = [*scenes[:2], write_scene(tmp_path / "large.tif", 1, 900), *scenes[2:]]
+    done = on_a_disk(tmp_path / "disk", ":", given, tmp_path / "copy")
+    assert done.returncode == 1, done.stderr
+    *lines, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["status"] for line in lines] == ["done", "done", "failed", "done", "done"]
+    assert (last["summary"]["done"], last["summary"]["failed"]) == (4, 1)
+    failure = lines[2]["error"]
+    assert failure["stage"] == "write"
+    assert re.search(r"/out cannot be written: .*[^.] \([01]\.\d MB are free there\)\.$", failure["found"])
+    assert contents(tmp_path / "copy" / "out") == undisturbed
+    assert run(given, tmp_path / "copy" / "out", resume=True, **TOA).tally == {"kept": 4, "done": 1}
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("head -c 10M /dev/zero > {}/filler", "No space left on device"),
+        ("mount -o remount,ro {}", "Read-only file system"),
+    ],
+)
+def test_a_disk_that_takes_nothing(scenes: list[Path], tmp_path: Path, how: str, reason: str) -> None:
+    disk = tmp_path / "disk"
+    done = on_a_disk(disk, how.format(disk), scenes, tmp_path / "copy")
+    assert done.returncode == 1
+    assert f"{disk / 'out'} cannot be written: {reason}." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "copy").exists()
+    assert not (tmp_path / "copy" / "out").exists()
+
+
+@pytest.mark.parametrize("vanish", [lambda path: os.truncate(path, 200_000), lambda path: path.unlink(missing_ok=True)])
+def test_a_source_that_vanishes_in_mid_read(
+    scenes: list[Path], tmp_path: Path, vanish: Callable[[Path], None]
+) -> None:
     long = write_scene(tmp_path / "long.tif", 1, 900)
 
     def cut(share: float) -> None:
-        os.truncate(long, 200_000)
+        if share < 0.5:
+            vanish(long)
 
     summary = run([long, scenes[0]], tmp_path / "out", tile=128, halo=32, progress=cut, **TOA)
     assert [(one.status, one.stage) for one in summary.outcomes] == [("failed", "mask"), ("done", "")]
     assert "long.tif" in summary.failures[0].error.found
+    assert summary.failures[0].error.__cause__ is None, "what travels back is no object of another library"
+    assert "RasterioIOError" in summary.failures[0].trace
     assert all(name.startswith("scene00") for name in contents(tmp_path / "out"))
 
 

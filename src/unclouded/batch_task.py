@@ -136,6 +136,14 @@ def do_task(task: Task, progress: Callable[[float], None] | None = None) -> Outc
         stage = "write" if isinstance(err, OutputError) else stage
         trace = traceback.format_exc()
         out = replace(out, error=err.with_traceback(None), kind=type(err).__name__, stage=stage, trace=trace)
+    except MemoryError as err:
+        refused = UncloudedError(
+            f"Memory was refused: {err or 'nothing more is known'}.",
+            expected="A scene needs some hundred megabytes for each worker, by the size of its tiles.",
+            remedy="Pass a smaller --tile or fewer --jobs, or use a machine with more memory.",
+        )
+        trace = traceback.format_exc()
+        out = replace(out, error=refused, kind=type(err).__name__, stage=stage, trace=trace)
     except Exception as err:  # noqa: BLE001  one scene's failure must not end the others
         foreseen = UncloudedError(
             f"{type(err).__name__}: {err}",
@@ -144,6 +152,8 @@ def do_task(task: Task, progress: Callable[[float], None] | None = None) -> Outc
         )
         trace = traceback.format_exc()
         out = replace(out, error=foreseen, kind=type(err).__name__, stage=stage, trace=trace)
+    if out.error is not None:  # causes are told by the trace; as objects they need not survive the way back
+        out.error.__cause__ = out.error.__context__ = None
     return replace(out, seconds=time.monotonic() - begin)
 
 

@@ -16,6 +16,7 @@ from typing import IO
 from ..errors import OutputError
 
 _LOCK = "lock"
+_LITTLE_BYTES = 64_000_000
 _log = logging.getLogger("unclouded")
 
 
@@ -97,12 +98,22 @@ def write_text(target: Path, text: str, scene_id: str) -> None:
 
 def cannot_write(target: Path, err: Exception) -> OutputError:
     """The error for a target that the file system refuses."""
-    reason = getattr(err, "strerror", None) or str(err) or type(err).__name__
+    # rasterio's errors point to that of GDAL
+    reason = getattr(err, "strerror", None) or str(err.__cause__ or err).strip().rstrip(".") or type(err).__name__
+    if not isinstance(err, OSError) or not err.errno:  # GDAL does not say that the disk is full
+        reason += _little_space(target)
     return OutputError(
         f"{target} cannot be written: {reason}.",
         expected="The output folder has to be a folder with free space that you may write to.",
         remedy="Choose another folder with -o, or correct its permissions.",
     )
+
+
+def _little_space(target: Path) -> str:
+    """How much room is left where a target lies, if that may be why it could not be written."""
+    folder = next(one for one in (target, *target.absolute().parents) if one.is_dir())
+    free = shutil.disk_usage(folder).free
+    return f" ({free / 1e6:.1f} MB are free there)" if free < _LITTLE_BYTES else ""
 
 
 def _sync_folder(folder: Path) -> None:

@@ -114,10 +114,10 @@ class CompositeWriter:
                 )  # fmt: skip
                 Path(file.name).unlink()
             out["item"].unlink(missing_ok=True)
-            for product in ("image", "dates"):
-                replace_file(self._partial / f"{product}.cog.tif", out[product])
         except _RASTER_ERRORS as err:
             raise cannot_write(self.folder, err) from err
+        for product in ("image", "dates"):
+            replace_file(self._partial / f"{product}.cog.tif", out[product])
         return {product: out[product] for product in ("image", "dates")}
 
     def _create(self, product: str, bands: Sequence[str], dtype: str, nodata: int) -> Any:

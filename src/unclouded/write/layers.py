@@ -153,8 +153,8 @@ class LayerWriter:
                 remedy="Write the missing rows first.",
             )
         made: dict[str, Path] = {}
+        self._flush()
         try:
-            self._flush()
             for product, file in self._files.items():
                 file.close()
                 made[product] = self._to_cog(product, Path(file.name))

@@ -72,8 +72,9 @@ class FolderLock:
         except OutputError:
             raise
         except OSError as err:
+            told = cannot_write(self.folder, err)
             self._release()
-            raise cannot_write(self.folder, err) from err
+            raise told from err
         threading.Thread(target=self._beat, name="unclouded-lock", daemon=True).start()
         return self
 
@@ -89,7 +90,7 @@ class FolderLock:
         Raises:
             OutputError: another run holds the lock.
         """
-        created = True
+        created, ours = True, False
         try:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
@@ -112,10 +113,13 @@ class FolderLock:
                 os.close(handle)
                 self._path.unlink(missing_ok=True)
                 return False
+            ours = True
             os.ftruncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)
             os.write(handle, json.dumps(_myself()).encode())
         except OSError:
+            if ours and self._is_at_path(handle):  # a disk so full that not even this could be written
+                self._path.unlink(missing_ok=True)
             os.close(handle)
             raise
         self._handle, self._locks_work = handle, bool(locked)
@@ -152,17 +156,16 @@ class FolderLock:
 
     def _release(self) -> None:
         self._ended.set()
-        if self._handle < 0:
-            return
-        shutil.rmtree(self.claims, ignore_errors=True)
-        mine = self._is_at_path(self._handle)
-        if sys.platform == "win32":  # open files cannot be removed there
-            os.close(self._handle)
-        if mine:
-            self._path.unlink(missing_ok=True)
-        if sys.platform != "win32":
-            os.close(self._handle)
-        self._handle = -1
+        if self._handle >= 0:
+            shutil.rmtree(self.claims, ignore_errors=True)
+            mine = self._is_at_path(self._handle)
+            if sys.platform == "win32":  # open files cannot be removed there
+                os.close(self._handle)
+            if mine:
+                self._path.unlink(missing_ok=True)
+            if sys.platform != "win32":
+                os.close(self._handle)
+            self._handle = -1
         if self._made:
             try:
                 self.folder.rmdir()
