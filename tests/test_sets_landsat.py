@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unclouded.data import labels as lab
-from unclouded.data.sets import open_set
+from unclouded.data.sets import _fakes, open_set
 from unclouded.data.sets._fakes import ETM_RADIANCE, write_etm_metadata
 from unclouded.data.sets._scenes import windows
 from unclouded.data.sets.base import Record
@@ -22,7 +22,8 @@ from unclouded.data.sets.cca_ext import CcaExt
 from unclouded.data.sets.l7irish import L7Irish
 from unclouded.data.sets.l8biome import L8Biome
 from unclouded.data.sets.sparcs import COLOURS, Sparcs
-from unclouded.errors import InputError, RadiometryError
+from unclouded.data.tiff import write_tiff
+from unclouded.errors import InputError, RadiometryError, UncloudedError
 from unclouded.readers.landsat import calibration
 
 
@@ -69,6 +70,46 @@ def test_biome_becomes_reflectance_and_kelvin(biome: Path) -> None:
         kelvin = np.where(dn == 0, np.nan, 1321.08 / np.log(774.89 / (3.342e-4 * dn + 0.1) + 1))
     close(sample.image[9], kelvin, atol=2e-3)
     assert [band.kind for band in sample.bands][9:] == ["thermal", "thermal"]
+
+
+def test_converted_scenes_are_read_where_counts_or_metadata_are_missing(tmp_path: Path) -> None:
+    L8Biome.make_fake(tmp_path, layout="converted")
+    data = L8Biome(tmp_path)
+    record = data.records[0]
+    sample, path = data.read(record), record.files["converted"]
+    dn, missing = stored(path).astype(np.float64), stored(record.files["label"])[0] == 0
+    assert [band.name for band in sample.bands] == ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B9", "B10", "B11"]
+    assert (np.isnan(sample.image) == missing).all()
+    close(sample.image[3], np.where(missing, np.nan, dn[3] / 1e4), atol=1e-6)
+    close(sample.image[8], np.where(missing, np.nan, dn[8] / 100 + 273.15), atol=1e-3)
+    windows = L8Biome(tmp_path, patch=16)
+    part = windows.records[4]
+    row, col, height, width = part.window  # type: ignore[misc]
+    cut = sample.image[:, row : row + height, col : col + width]
+    np.testing.assert_array_equal(windows.read(part).image, cut)
+    with pytest.raises(RadiometryError, match="holds reflectance"):
+        (counts := L8Biome(tmp_path, level="counts")).read(counts.records[0])
+    _fakes.write_oli_metadata(path.with_name(f"{record.scene}_MTL.txt"), record.scene)
+    write_tiff(path.with_name(f"{record.scene}.TIF"), np.full((11, 48, 40), 9000, np.uint16), **_fakes.grid(30.0))
+    assert "converted" not in L8Biome(tmp_path).records[0].files, "counts with their metadata come first"
+
+
+@pytest.mark.parametrize(
+    ("bands", "dtype", "kelvin", "said"),
+    [(9, "int16", False, "has 9 bands"), (10, "uint16", False, "uint16"), (10, "int16", True, "degrees")],
+)
+def test_converted_scenes_of_another_form_are_refused(
+    tmp_path: Path, bands: int, dtype: str, kelvin: bool, said: str
+) -> None:
+    L8Biome.make_fake(tmp_path, layout="converted")
+    data = L8Biome(tmp_path)
+    path = data.records[0].files["converted"]
+    image = stored(path)[:bands].astype(dtype)
+    image[8:] += 27315 if kelvin else 0
+    write_tiff(path, image, **_fakes.grid(30.0))
+    again = L8Biome(tmp_path)
+    with pytest.raises(UncloudedError, match=said):
+        again.read(again.records[0])
 
 
 def test_pan_lies_on_the_grid_of_the_others(tmp_path: Path) -> None:
@@ -299,6 +340,8 @@ def test_cca_ext_is_for_testing_and_knows_no_shadow(tmp_path: Path) -> None:
     CcaExt.make_fake(tmp_path)
     data = CcaExt(tmp_path)
     assert set(data.assign().values()) == {"test"}
+    assert [record.tags["satellite"] for record in data.records] == ["Landsat 8", "Landsat 9"]
+    assert {record.tags["sensor"] for record in data.records} == {"landsat-oli-c2-l1"}
     sample = data.read(data.records[1])
     assert set(np.unique(sample.sets)) == {lab.MISSING, lab.NOT_CLOUD, lab.THIN, lab.THICK}
     with rasterio.open(data.records[0].files["label"], "r+") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,18 +105,33 @@ def test_a_packed_gaofen_scene_is_read_whole_and_refused_in_windows(tmp_path: Pa
         parts.read(next(record for record in parts.records if record.scene == packed.scene))
 
 
-def test_cloudmamba_split_needs_the_list(tmp_path: Path) -> None:
+def test_cloudmamba_split_is_drawn_or_taken_from_lists(tmp_path: Path) -> None:
     Gf1Whu.make_fake(tmp_path)
     data = Gf1Whu(tmp_path, patch=20)
-    split = data.assign("cloudmamba")
-    listed = (tmp_path / "test.txt").read_text().split()
-    assert {record.scene for record in data.records if split[record.name] == "test"} == set(listed)
+    scenes = sorted({record.scene for record in data.records})
+
+    def parts() -> dict[str, str]:
+        split = data.assign("cloudmamba")
+        return {record.scene: split[record.name] for record in data.records}
+
+    drawn = parts()
+    assert Counter(drawn.values()) == {"train": 3, "choose": 1, "test": 1}
+    assert drawn == parts()
+    (tmp_path / "train.txt").write_text("\n".join(scenes[1:]) + "\n")
+    with pytest.raises(InputError, match=r"no test\.txt"):
+        parts()
+    (tmp_path / "test.txt").write_text(scenes[0] + "\n")
+    listed = parts()
+    assert listed[scenes[0]] == "test"
+    assert Counter(listed.values()) == {"train": 3, "choose": 1, "test": 1}
+    (tmp_path / "choose.txt").write_text(scenes[1] + "\n")
+    with pytest.raises(InputError, match=r"in train\.txt and in choose\.txt"):
+        parts()
+    (tmp_path / "train.txt").write_text("\n".join(scenes[2:]) + "\n")
+    assert parts() == {scene: "test" if n == 0 else "choose" if n == 1 else "train" for n, scene in enumerate(scenes)}
     (tmp_path / "test.txt").write_text("")
     with pytest.raises(InputError, match="leave out 1 scenes"):
-        data.assign("cloudmamba")
-    (tmp_path / "train.txt").unlink()
-    with pytest.raises(InputError, match="not published"):
-        data.assign("cloudmamba")
+        parts()
     assert set(data.assign("random").values()) <= {"train", "choose", "test"}
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from unclouded.data import labels as lab
+from unclouded.data import sets as data_sets
 from unclouded.data.sample import Sample
 from unclouded.data.sets.base import Record
 from unclouded.data.simulated import SimulatedSet
@@ -22,7 +23,7 @@ from unclouded.metrics import Confusion
 from unclouded.scene import Band
 from unclouded.train.config import DataPart
 from unclouded.train.evaluate import MaskEvaluation, evaluate, open_test
-from unclouded.train.evaluate_judge import JUDGED, judged_image, translation
+from unclouded.train.evaluate_judge import JUDGED, judged_image, sensor_tag, translation
 from unclouded.train.evaluate_models import MaskFolder, PackagedModel, Said, TrainedRun, kept_bands, said_of
 from unclouded.train.evaluate_report import as_dict, report_text, write_report
 from unclouded.train.evaluate_tables import Figure, bootstrap, figures_of
@@ -197,6 +198,20 @@ def test_hard_subset_and_groups(tmp_path: Path) -> None:
     mask = replace(found, images=tuple(replace(image, uncertainty=math.nan) for image in images))
     with pytest.raises(InputError, match="no probabilities"):
         report_text([mask], hard=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("cloudsen12", {}, {"sentinel2-l1c"}), ("cloudsen12", {"level": "l2a"}, {"sentinel2-l2a"}),
+        ("kappaset", {}, {"sentinel2-l1c", "sentinel2-l2a"}), ("levir_cs", {"dem": True}, {"gaofen1-wfv"}),
+        ("cloud38", {}, {"landsat-oli-c1-l1"}), ("sparcs", {}, {"landsat-oli-c1-l1"}),
+    ],
+)  # fmt: skip
+def test_the_sensor_is_told_from_bands_and_level(name: str, options: dict, expected: set, tmp_path: Path) -> None:
+    data_sets.get(name).make_fake(tmp_path)
+    data = data_sets.open_set(name, tmp_path, **options)
+    assert {sensor_tag(data, sample)["sensor"] for sample in data.samples()} == expected
 
 
 def test_trained_runs_see_images_as_in_training(tiny) -> None:

@@ -6,6 +6,7 @@ import csv
 import multiprocessing
 import os
 import pkgutil
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,11 @@ import torch
 from unclouded import models
 from unclouded.data.simulated import SimulatedSet
 from unclouded.errors import InputError, ModelError, OutputError, UncloudedWarning
+from unclouded.nn.timm_guard import import_transformers
 from unclouded.train import checkpoint
 from unclouded.train.config_file import read_config
 from unclouded.train.loop import drawn
-from unclouded.train.run import fit, load_run, start_from
+from unclouded.train.run import fit, load_run, start_from, without_download
 from unclouded.train.tasks import Loss
 
 MAMBA = {  # without batch normalisation, so that the company in a batch changes nothing
@@ -203,6 +205,25 @@ def test_what_does_not_fit_together_is_told_before_training(tiny, changes: dict,
         fit(tiny(**changes))
     assert caught.value.expected
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("behind", ["", "senseiv2-"])
+def test_nothing_pretrained_is_needed_once_a_run_has_weights(tiny, tmp_path: Path, behind: str) -> None:
+    """Also where the network that started from them lies behind a front end."""
+    pytest.importorskip("transformers")
+    transformers = import_transformers()
+    size = {"depths": [1] * 4, "hidden_sizes": [8, 16, 16, 32], "num_attention_heads": [1, 1, 2, 2]}
+    size["decoder_hidden_size"] = 16
+    start = tmp_path / "start"
+    transformers.SegformerModel(transformers.SegformerConfig(**size)).save_pretrained(start)
+    options = {**size, "pretrained": str(start)}
+    model = {"name": f"{behind}segformer-b2", "options": {"segmenter_options": options} if behind else options}
+    run = fit(tiny(model=model, bands=None if behind else ["B02", "B03"], steps=1, epochs=None))
+    shutil.rmtree(start)
+    weights = state(run.folder, checkpoint.BEST)["net"]
+    net = load_run(run.folder).network()
+    assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
+    assert "pretrained" not in str(without_download(run.options))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

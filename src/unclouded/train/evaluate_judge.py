@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import sensors
 from ..classes import SEVEN
 from ..data import labels as lab
 from ..data.sample import Sample
@@ -43,7 +44,7 @@ class Image:
 
     Attributes:
         name, scene: of the image.
-        tags: what the data set says of it, with ``data`` for the data set and ``sensor`` where it has but one.
+        tags: what the data set says of it, with ``data`` for the data set and ``sensor`` where it can be told.
         cover: share of the pixels that are cloud, NaN where nothing tells.
     """
 
@@ -133,9 +134,7 @@ def judged_image(
     unsure = said.uncertainty
     cloudy = _answer(sample.sets, lab.CLOUD)
     labelled = cloudy != IGNORED
-    tags = {**record.tags, "data": data.name}
-    if len(data.sensors) == 1:
-        tags["sensor"] = data.sensors[0]
+    tags = {**sensor_tag(data, sample), **record.tags, "data": data.name}
     return MaskImage(
         record.name,
         record.scene,
@@ -147,6 +146,18 @@ def judged_image(
         math.nan if unsure is None or not np.isfinite(unsure).any() else float(np.nanmean(unsure)),
         _reliability(confidence, truth == codes, known),
     )
+
+
+def sensor_tag(data: DataSet, sample: Sample) -> dict[str, str]:
+    """The tag ``sensor``: the one sensor of the data set that has the image's bands at its level; else none."""
+    names = {band.name for band in sample.bands if band.kind == "optical"}
+    fitting = [
+        name for name in data.sensors
+        if len(data.sensors) == 1
+        or (names <= {band.name for band in sensors.load(name).bands}
+            and sample.level in (sensors.load(name).level, "counts"))
+    ]  # fmt: skip
+    return {"sensor": fitting[0]} if len(fitting) == 1 else {}
 
 
 def count_pairs(truth: NDArray[np.uint8], codes: NDArray[np.uint8], size: int) -> NDArray[np.int64]:

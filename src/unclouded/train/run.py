@@ -257,8 +257,12 @@ def make_network(config: RunConfig) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def without_download(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a network whose weights come from a file: nothing pretrained is fetched for it."""
-    return {**options, "pretrained": False} if options.get("pretrained") else dict(options)
+    """Options of a network whose weights come from a file: nothing pretrained is fetched for it, nor for its parts."""
+    return {
+        key: without_download(value) if isinstance(value, Mapping) else value
+        for key, value in options.items()
+        if key != "pretrained"
+    }
 
 
 def start_from(net: nn.Module, path: Path) -> list[str]:

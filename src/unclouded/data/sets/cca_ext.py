@@ -22,6 +22,7 @@ from ._scenes import files_below, missing_counterpart
 from .base import Record
 
 _MASK = re.compile(r"mask[^.]*\.(img|tiff?)$", re.IGNORECASE)
+_SCENE = re.compile(r"LC0([89])_L1[A-Z]{2}_\d{6}_\d{8}_\d{8}_0([12])_", re.IGNORECASE)
 
 
 @register
@@ -61,7 +62,7 @@ class CcaExt(CcaSet):
                 place = re.search(r"_(B\d+)\.TIFF?$", path.name, re.IGNORECASE)
                 if place is not None and path.name.startswith(scene):
                     files[place[1].upper()] = path
-            yield Record(scene, scene, files, "test", cloud_cover(metadata))
+            yield Record(scene, scene, files, "test", {**_satellite(scene), **cloud_cover(metadata)})
 
     @classmethod
     def make_fake(cls, root: Path, *, seed: int = 0) -> None:
@@ -77,3 +78,9 @@ class CcaExt(CcaSet):
                 place = _fakes.grid(15.0, aside_m=7.5) if number == 8 else _fakes.grid(30.0)
                 write_tiff(folder / f"{scene}_B{number}.TIF", fine if number == 8 else plane, **place)
             _fakes.write_envi(folder / f"{scene}_fixedmask.img", label)
+
+
+def _satellite(scene: str) -> dict[str, str | float]:
+    """The tags ``satellite`` and ``sensor`` from a scene's name in a collection; none from other names."""
+    found = _SCENE.match(scene)
+    return {"satellite": f"Landsat {found[1]}", "sensor": f"landsat-oli-c{found[2]}-l1"} if found else {}

@@ -6,9 +6,11 @@ A scene is ``<scene>.tar.gz`` with a GeoTIFF of four bands (counts of 10 bits), 
 
 from __future__ import annotations
 
+import logging
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,8 +24,13 @@ from .. import labels as lab
 from ..sample import Sample
 from ..tiff import write_tiff
 from . import _fakes, register
-from ._scenes import SceneSet, by_scene, files_below, missing_counterpart, read_window
+from ._scenes import SceneSet, by_scene, files_below, hold_out, missing_counterpart, read_window
 from .base import Record, Window, split_by_scene
+
+_LOG = logging.getLogger("unclouded")
+
+TRAIN_SCENES, ALL_SCENES = 86, 108
+"""Of CloudMamba, which trains on 86 scenes and tests on 22."""
 
 SATURATED = 1023
 """Largest count of 10 bits; larger ones are cut, as the authors of Levir_CS do with the same camera."""
@@ -33,9 +40,10 @@ SATURATED = 1023
 class Gf1Whu(SceneSet):
     """See the module's text. Counts are divided by 1023; this is not reflectance.
 
-    Splits: CloudMamba trains on 86 and tests on 22 scenes, and the list is not published. ``random`` gives 70, 10 and
-    20 % of the scenes, seed 42. ``cloudmamba`` takes lists of your own in the folder, ``train.txt``, ``test.txt`` and
-    if there is one ``choose.txt``, one scene a line.
+    Splits: ``random`` gives 70, 10 and 20 % of the scenes, seed 42. ``cloudmamba`` trains on 86 of 108 scenes and tests
+    on 22. Which ones is not published: they are drawn, seed 42, unless the folder holds lists of your own, one scene a
+    line: ``train.txt``, ``test.txt`` and if there is one ``choose.txt``. Without that last one a tenth of the training
+    scenes is taken for model choice.
     """
 
     name = "gf1_whu"
@@ -71,29 +79,46 @@ class Gf1Whu(SceneSet):
             yield Record(scene, scene, {"image": image, "label": mask}, tags={"camera": camera[1]} if camera else {})
 
     def _assign(self, scheme: str) -> dict[str, str]:
+        scenes = {record.scene for record in self.records}
         if scheme == "random":
-            parts = (("train", 0.7), ("choose", 0.1), ("test", 0.2))
-            return by_scene(self.records, split_by_scene((record.scene for record in self.records), parts, 42))
-        split: dict[str, str] = {}
-        for part in ("train", "test", "choose"):
-            path = self.root / f"{part}.txt"
-            if part == "choose" and not path.is_file():
-                continue
-            if not path.is_file():
-                raise InputError(
-                    f"{path} is not there.",
-                    expected="CloudMamba's list of 86 and 22 scenes is not published; it is taken from such files.",
-                    remedy="Write train.txt and test.txt, one scene a line, or choose the split 'random'.",
-                )
-            split |= dict.fromkeys(path.read_text(encoding="utf-8").split(), part)
-        gone = sorted({record.scene for record in self.records} - set(split))
+            return by_scene(self.records, split_by_scene(scenes, (("train", 0.7), ("choose", 0.1), ("test", 0.2)), 42))
+        lists = {part: self.root / f"{part}.txt" for part in ("train", "choose", "test")}
+        given = {part: path for part, path in lists.items() if path.is_file()}
+        if not given:
+            _LOG.info("%s: no train.txt and test.txt in %s, the split is drawn", self.name, self.root)
+            split = split_by_scene(scenes, (("train", TRAIN_SCENES / ALL_SCENES), ("test", 1.0)), 42)
+        else:
+            split = self._listed(given, scenes)
+        if "choose" in given:
+            return by_scene(self.records, split)
+        return hold_out([replace(record, split=split[record.scene]) for record in self.records])
+
+    def _listed(self, lists: Mapping[str, Path], scenes: set[str]) -> dict[str, str]:
+        """Part of every scene as lists in the folder say."""
+        gone = [f"{part}.txt" for part in ("train", "test") if part not in lists]
         if gone:
             raise InputError(
-                f"The lists in {self.root} leave out {len(gone)} scenes, e.g. {gone[0]}.",
+                f"{self.root} holds {', '.join(path.name for path in lists.values())}, but no {gone[0]}.",
+                expected="Lists of scenes come as train.txt and test.txt, and if there is one choose.txt.",
+                remedy=f"Write {gone[0]}, one scene a line, or remove the others to have the scenes drawn.",
+            )
+        split: dict[str, str] = {}
+        for part, path in lists.items():
+            for scene in path.read_text(encoding="utf-8").split():
+                if split.setdefault(scene, part) != part:
+                    raise InputError(
+                        f"The scene {scene} is in {split[scene]}.txt and in {part}.txt.",
+                        expected="A scene is in one of the lists.",
+                        remedy="Remove it from one of them.",
+                    )
+        left = sorted(scenes - set(split))
+        if left:
+            raise InputError(
+                f"The lists in {self.root} leave out {len(left)} scenes, e.g. {left[0]}.",
                 expected="Every scene is in train.txt, test.txt or choose.txt.",
                 remedy="Add the scene, or move its files out of the folder.",
             )
-        return by_scene(self.records, split)
+        return split
 
     def read_sets(self, record: Record) -> NDArray[np.uint8]:
         """Sets of classes of a scene or window, (y, x)."""
@@ -130,7 +155,7 @@ class Gf1Whu(SceneSet):
 
     @classmethod
     def make_fake(cls, root: Path, *, seed: int = 0) -> None:
-        """Write five small scenes, the last one packed, and lists."""
+        """Write five small scenes, the last one packed."""
         rng = np.random.default_rng(seed)
         scenes = [f"GF1_WFV{1 + index % 4}_E6{index}.4_N30.9_2018081{index}_L2A000340048{index}" for index in range(5)]
         for scene in scenes:
@@ -142,8 +167,6 @@ class Gf1Whu(SceneSet):
         with tarfile.open(root / f"{scenes[-1]}.tar.gz", "w:gz") as tar:
             tar.add(packed, packed.name)
         packed.unlink()
-        (root / "train.txt").write_text("\n".join(scenes[:4]) + "\n", encoding="utf-8")
-        (root / "test.txt").write_text(scenes[4] + "\n", encoding="utf-8")
 
 
 def counts_of_10_bits(path: str | Path, window: Window, dtypes: tuple[str, ...]) -> NDArray[np.float32]:

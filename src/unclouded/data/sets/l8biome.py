@@ -3,6 +3,8 @@
 Layouts, found by themselves:
     USGS        <biome>/<scene>/<scene>_B1.TIF ... _B11.TIF, <scene>_MTL.txt, <scene>_fixedmask.img and .hdr
     one raster  <biome>/<scene>/<scene>.TIF with B1 to B11 at 30 m, <scene>_fixedmask.TIF (as TorchGeo has it)
+    converted   <scene>_toa.TIF beside either mask: reflectance x 10000, and thermal bands in hundredths of a degree
+                Celsius, as conversions for Fmask write it; taken where counts or their metadata are missing
     patches     images/<biome>_<scene>_<place>.tif, masks/ with the same names; reflectance, eight bands
 """
 
@@ -12,13 +14,13 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from ...errors import RadiometryError
+from ...errors import InputError, RadiometryError
+from ..labels import MISSING
 from ..sample import Sample
 from ..tiff import write_tiff
 from . import _fakes, register
@@ -28,6 +30,13 @@ from .base import Record
 
 BIOMES = ("barren", "forest", "grass_crops", "shrubland", "snow_ice", "urban", "water", "wetlands")
 _PATCH_BANDS = ("B2", "B3", "B4", "B5", "B6", "B7", "B9", "B10")
+_CONVERTED = {
+    count: tuple(f"B{number}" for number in range(1, 12) if number not in left)
+    for count, left in ((11, ()), (10, (8,)), (8, (8, 10, 11)))
+}
+"""Bands of a converted raster by their number: all, without the panchromatic one, and without thermal ones as well."""
+_CELSIUS = (-100.0, 75.0)
+_ZERO_CELSIUS = 273.15
 _THIRDS = (("train", 0.6), ("choose", 0.2), ("test", 0.2))
 
 
@@ -67,14 +76,19 @@ and unpack them below one folder."
             scene = re.sub(r"_fixedmask\.\w+$", "", mask.name, flags=re.IGNORECASE)
             files = {"label": mask}
             for path in mask.parent.iterdir():
-                place = re.fullmatch(rf"{re.escape(scene)}(?:_(B\d+|MTL))?\.(TIFF?|txt)", path.name, re.IGNORECASE)
+                place = re.fullmatch(rf"{re.escape(scene)}(?:_(B\d+|MTL|toa))?\.(TIFF?|txt)", path.name, re.IGNORECASE)
                 if place is not None and (place[1] or "").upper() == "MTL":
                     files["mtl"] = path
+                elif place is not None and (place[1] or "").upper() == "TOA":
+                    files["converted"] = path
                 elif place is not None and place[2].lower() != "txt":
                     files[place[1].upper() if place[1] else "image"] = path
             if "B2" in files:
                 files.pop("image", None)
-            elif "image" not in files:
+            counted = "B2" in files or "image" in files
+            if counted and ("mtl" in files or self.level == "counts"):
+                files.pop("converted", None)
+            elif not counted and "converted" not in files:
                 raise missing_counterpart(mask, "bands", f"Unpack the scene again: {scene}_B1.TIF ... or {scene}.TIF.")
             tags: dict[str, str | float] = {**_biome(mask.relative_to(self.root.parent).parts[:-1])}
             yield Record(scene, scene, files, tags=tags | cloud_cover(files.get("mtl")))
@@ -113,9 +127,52 @@ and unpack them below one folder."
         """All codes that occur in the scene, or in all patches of it that are there."""
         return self._patch_codes[record.scene] if "toa" in record.files else super().codes_of_scene(record)
 
+    def grid_band(self, record: Record) -> Path:
+        """A raster of 30 m."""
+        return record.files["converted"] if "converted" in record.files else super().grid_band(record)
+
     def read(self, record: Record) -> Sample:
         """Read a scene, a window of one, or a patch."""
-        return self._read_patch(record) if "toa" in record.files else super().read(record)
+        if "toa" in record.files:
+            return self._read_patch(record)
+        return self._read_converted(record) if "converted" in record.files else super().read(record)
+
+    def _read_converted(self, record: Record) -> Sample:
+        path = record.files["converted"]
+        if self.level == "counts":
+            raise RadiometryError(
+                f"{path} holds reflectance.",
+                expected="Stored numbers of the product are asked for with level='counts'.",
+                remedy="Leave level out, or unpack the scene's own bands beside it.",
+            )
+        found = head(path)
+        names = _CONVERTED.get(found.count)
+        if names is None:
+            raise InputError(
+                f"{path} has {found.count} bands.",
+                expected="A converted scene has 11 bands, 10 without the panchromatic one, or 8 without thermal ones.",
+                remedy="Unpack the scene's own bands and *_MTL.txt there, or convert it again.",
+            )
+        bands = tuple(band for band in self.bands if band.name in names)
+        wanted = [names.index(band.name) + 1 for band in bands]
+        stored = read_window(path, self.window(record), bands=wanted, dtypes=("int16",))
+        image, sets = stored * np.float32(1e-4), self.read_sets(record)
+        light = np.array([band.kind == "optical" for band in bands])
+        missing = (stored[light] == 0).all(axis=0) | (sets == MISSING)
+        for nodata in set(found.nodata) - {None}:
+            missing |= (stored == nodata).any(axis=0)
+        for row in np.flatnonzero(~light):
+            degrees = stored[row] * np.float32(0.01)
+            middle = float(np.median(degrees[~missing])) if not missing.all() else 0.0
+            if not _CELSIUS[0] <= middle <= _CELSIUS[1]:
+                raise RadiometryError(
+                    f"{bands[row].name} of {path} has the median {middle:g} where hundredths of a degree are read.",
+                    expected=f"It lies between {_CELSIUS[0]:g} and {_CELSIUS[1]:g} degrees Celsius.",
+                    remedy="Convert the scene again, or unpack its own bands and *_MTL.txt there.",
+                )
+            image[row] = degrees + np.float32(_ZERO_CELSIUS)
+        image[:, missing] = np.nan
+        return Sample(record.name, self.name, record.scene, record.split, image, sets, bands, 30.0, "toa")
 
     def _read_patch(self, record: Record) -> Sample:
         path = record.files["toa"]
@@ -144,8 +201,14 @@ and unpack them below one folder."
         )
 
     @classmethod
-    def make_fake(cls, root: Path, *, seed: int = 0, layout: Literal["usgs", "one-raster", "patches"] = "usgs") -> None:
-        """Write six small scenes of three biomes; in every second one shadow is labelled."""
+    def make_fake(cls, root: Path, *, seed: int = 0, layout: str = "usgs") -> None:
+        """Write six small scenes of three biomes; in every second one shadow is labelled.
+
+        Args:
+            root: folder to write to.
+            seed: of all that is drawn.
+            layout: ``usgs``, ``one-raster``, ``converted`` or ``patches``.
+        """
         rng = np.random.default_rng(seed)
         for index, biome in enumerate(("barren", "snow_ice", "water") * 2):
             codes = sorted(CCA) if index % 2 == 0 else [0, 128, 192, 255]
@@ -157,6 +220,9 @@ and unpack them below one folder."
                 _write_patch(root, f"{biome.title().replace('_', '')}_{index:02d}_0101", label, counts)
                 continue
             folder = root / biome / scene
+            if layout == "converted":
+                _write_converted(folder, scene, label, counts)
+                continue
             _fakes.write_oli_metadata(folder / f"{scene}_MTL.txt", scene, sun_elevation=35.0 + 5 * index)
             if layout == "one-raster":
                 write_tiff(folder / f"{scene}.TIF", counts, **_fakes.grid(30.0))
@@ -179,6 +245,13 @@ def _biome(parts: tuple[str, ...] | list[str]) -> dict[str, str]:
             if plain == biome.replace("_", ""):
                 return {"biome": biome}
     return {}
+
+
+def _write_converted(folder: Path, scene: str, label: NDArray[np.uint8], counts: NDArray[np.generic]) -> None:
+    image = np.where(label == 0, 0, counts.astype(np.int32) // 4).astype(np.int16)
+    image[9:, label != 0] = 1840
+    write_tiff(folder / f"{scene}_toa.TIF", np.delete(image, 7, axis=0), **_fakes.grid(30.0))
+    _fakes.write_envi(folder / f"{scene}_fixedmask.img", label)
 
 
 def _write_patch(root: Path, name: str, label: NDArray[np.uint8], counts: NDArray[np.generic]) -> None:

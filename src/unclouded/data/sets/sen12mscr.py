@@ -142,10 +142,10 @@ class Sen12MsCr(DataSet):
 
     @classmethod
     def make_fake(cls, root: Path, *, seed: int = 0) -> None:
-        """Five triplets of four seasons and all parts, an incomplete one, and a list of parts."""
+        """Six triplets of four seasons and all parts, an incomplete one, and a list of parts."""
         rng = np.random.default_rng(seed)
         lines = []
-        places = (("spring", 1), ("spring", 17), ("spring", 106), ("summer", 73), ("winter", 8))
+        places = (("spring", 1), ("spring", 17), ("spring", 106), ("summer", 73), ("winter", 8), ("fall", 65))
         for number, (season, place) in enumerate(places):
             start = f"{_SEASONS[season]}_{season}"
             for kind, image in _fake_triplet(rng).items():
