@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import unclouded
 from unclouded.errors import InputError, RadiometryError, RadiometryWarning, UncloudedWarning
 from unclouded.readers import open_scene
 
@@ -103,6 +104,48 @@ def test_a_folder_without_bands_is_of_no_kind(tmp_path: Path) -> None:
     make_tif(tmp_path / "two.tif", plane())
     with pytest.raises(InputError, match="no known kind"):
         open_scene(tmp_path)
+
+
+RADAR = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48"
+
+
+def test_radar_is_told_by_its_name_and_comes_last(tmp_path: Path) -> None:
+    folder = tmp_path / RADAR
+    folder.mkdir()
+    decibel = np.full((1, 12, 12), -12.5, np.float32)
+    for name in ("VV", "VH"):
+        make_tif(folder / f"{RADAR}_{name}.tif", decibel)
+    scene = open_scene(folder)
+    assert (scene.sensor, scene.level, [band.name for band in scene.bands]) == (
+        "sentinel1-grd",
+        "backscatter",
+        ["vv", "vh"],
+    )
+    assert scene.read(scene.geobox)[0, 0, 0] == -12.5
+    with pytest.raises(InputError, match="optical"):
+        unclouded.mask(folder)
+
+    # Beside an image, neither radar nor heights say what its bands are.
+    for name in ("red", "nir"):
+        make_tif(folder / f"{name}.tif", plane().astype(np.float32) * 1e-4)
+    mixed = folder.rename(tmp_path / "field_dem")
+    make_tif(mixed / "dem_field.tif", plane())
+    for path in mixed.glob("S1A*"):
+        path.unlink()
+    assert [band.name for band in open_scene(mixed).bands] == ["nir", "red"]
+
+
+@pytest.mark.parametrize(("dtype", "source"), [("int16", "sensor"), ("float32", "dtype-float")])
+def test_heights_are_told_by_their_name(tmp_path: Path, dtype: str, source: str) -> None:
+    heights = plane(812, dtype=dtype)
+    heights[0, 0, 0] = -32768
+    scene = open_scene(make_tif(tmp_path / "Copernicus_DSM_COG_10_N52_00_E013_00_DEM.tif", heights))
+    (band,) = scene.bands
+    assert (scene.sensor, scene.level, band.name) == ("dem", "elevation", "elevation")
+    assert scene.radiometry["elevation"].source == source
+    out = scene.read(scene.geobox)
+    assert np.isnan(out[0, 0, 0])
+    assert out[0, 1, 1] == 812
 
 
 def test_real_folder(shared_data: Path) -> None:

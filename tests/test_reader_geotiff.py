@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 from unclouded.errors import InputError, RadiometryError, RadiometryWarning, UncloudedError, UncloudedWarning
 from unclouded.readers import open_scene
@@ -223,3 +224,24 @@ def test_unknown_bands_of_a_scene_are_named(tmp_path: Path) -> None:
     scene = open_scene(make_tif(tmp_path / "a.tif", counts(2)), bands=["red", "nir"], scale=1e-4)
     with pytest.raises(InputError, match="no band 'blue'"):
         scene.read(scene.geobox, ["blue"])
+
+
+def test_bands_of_a_stack_stand_in_the_products_order(tmp_path: Path) -> None:
+    data = np.repeat(np.arange(1, 8, dtype=np.float32)[:, None, None] / 100, 12, axis=1).repeat(12, axis=2)
+    data[5] = 290  # band 6 of TM is thermal, and stands before band 7
+    path = make_tif(tmp_path / "LT05_L1TP_193024_20050516_20161127_01_T1.tif", data, pixel_m=30.0)
+    scene = open_scene(path)
+    assert [band.name for band in scene.bands] == ["B1", "B2", "B3", "B4", "B5", "B6", "B7"]
+    assert scene.read(scene.geobox)[:, 0, 0] == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05, 290, 0.07])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_scale_of_reflectance_does_not_make_kelvin(tmp_path: Path, dtype: str) -> None:
+    path = make_tif(tmp_path / "LT05_L1TP_193024_20050516_20161127_01_T1.tif", counts(7, "uint8", 150), pixel_m=30.0)
+    if dtype == "float32":
+        with rasterio.open(path) as dataset:
+            data = dataset.read().astype(dtype)
+        path = make_tif(path, data, pixel_m=30.0)
+    refused(RadiometryError, path, scale=0.002, offset=0.0)
+    chosen = open_scene(path, scale=0.002, offset=0.0, bands={"B3": 3, "B4": 4})
+    assert radiometry(chosen) == {(0.002, 0.0, "user")}

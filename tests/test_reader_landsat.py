@@ -14,8 +14,10 @@ import pytest
 import rasterio
 
 from unclouded.errors import InputError, RadiometryError
-from unclouded.readers import open_scene
+from unclouded.radiometry import brightness_temperature, to_reflectance
+from unclouded.readers import describe, open_scene
 from unclouded.readers.files import Files
+from unclouded.readers.landsat import calibration
 from unclouded.readers.mtl import find, number, parse_odl, read_mtl
 
 from .fakes_landsat import LEVEL2, NAME, make_landsat, mtl
@@ -70,6 +72,19 @@ def test_metadata_file_leads_to_the_product_and_xml_and_json_say_the_same(tmp_pa
     assert open_scene(product).radiometry == expected
 
 
+ESPA = """<?xml version="1.0"?>
+<espa_metadata version="2.0" xmlns="http://espa.cr.usgs.gov/v2"><global_metadata>
+<satellite>LANDSAT_8</satellite><instrument>OLI_TIRS</instrument><acquisition_date>2016-01-21</acquisition_date>
+<scene_center_time>23:50:23.0546530Z</scene_center_time>
+<solar_angles zenith="34.5" azimuth="75.25" units="degrees"/><wrs system="2" path="90" row="84"/>
+<product_id>{stem}</product_id></global_metadata><bands>
+<band product="sr_refl" name="sr_band2" fill_value="-9999" scale_factor="0.000200" add_offset="-0.100000">
+<file_name>{stem}_sr_band2.tif</file_name></band>
+<band product="sr_refl" name="sr_band4" fill_value="-9999" scale_factor="0.000200">
+<file_name>{stem}_sr_band4.tif</file_name></band>
+<band product="sr_refl" name="sr_aerosol" scale_factor="9"/></bands></espa_metadata>"""
+
+
 def test_surface_reflectance_of_collection_1(tmp_path: Path) -> None:
     stem = "LC08_L1TP_090084_20160121_20170405_01_T1"
     folder = tmp_path / stem
@@ -83,6 +98,26 @@ def test_surface_reflectance_of_collection_1(tmp_path: Path) -> None:
     out = scene.read(scene.geobox)
     assert out[0, 1, 1] == pytest.approx(0.25)
     assert np.isnan(out[0, 0, 0])
+    assert {record.source for record in scene.radiometry.values()} == {"sensor"}
+
+    # Its own metadata comes first, and that of Level 1 which was delivered with it does not lead to other images.
+    (folder / f"{stem}.xml").write_text(ESPA.format(stem=stem))
+    groups = {"IMAGE_ATTRIBUTES": {"SUN_ELEVATION": "9"}, "PRODUCT_METADATA": {"SPACECRAFT_ID": "LANDSAT_8"}}
+    groups["PRODUCT_METADATA"] |= {"SENSOR_ID": "OLI_TIRS", "FILE_NAME_BAND_2": f"{stem}_B2.TIF"}
+    (folder / f"{stem}_MTL.json").write_text(json.dumps({"L1_METADATA_FILE": groups}))
+    make_tif(folder / f"{stem}_B2.TIF", np.full((1, 8, 8), 9000, np.uint16), pixel_m=30.0)
+    for source in (folder, folder / f"{stem}_MTL.json", folder / f"{stem}.xml"):
+        scene = open_scene(source)
+        assert (scene.id, scene.sensor, scene.datetime) == (stem, "landsat-oli-c1-l2", "2016-01-21T23:50:23Z")
+        records = {name: (one.scale, one.offset, one.source) for name, one in scene.radiometry.items()}
+        assert records == {"sr_band2": (2e-4, -0.1, "product-xml"), "sr_band4": (2e-4, 0.0, "product-xml")}
+        assert (scene.properties["sun_zenith_deg"], scene.properties["wrs_path"]) == (34.5, 90)
+        assert scene.read(scene.geobox)[:, 1, 1] == pytest.approx([0.4, 0.5])
+
+    for old, bad in (("0.000200", "much"), ("34.5", "high"), ("<band ", "<")):
+        (folder / f"{stem}.xml").write_text(ESPA.format(stem=stem).replace(old, bad))
+        with pytest.raises(InputError, match=r"much|high|not XML"):
+            open_scene(folder)
 
 
 def test_the_user_may_overrule(tmp_path: Path) -> None:
@@ -94,6 +129,15 @@ def test_the_user_may_overrule(tmp_path: Path) -> None:
     with pytest.raises(RadiometryError, match="--scale"):
         open_scene(product, bands=["B2"])
     assert open_scene(product, scale=1e-4, offset=-0.05, bands=["B2"]).radiometry["B2"] == record
+
+
+def test_a_scale_of_reflectance_leaves_kelvin_alone(tmp_path: Path) -> None:
+    product = make_landsat(tmp_path)
+    own = open_scene(product).radiometry["B10"]
+    scene = open_scene(product, scale=1e-4, offset=-0.05)
+    assert scene.radiometry["B10"] == own
+    assert {record.source for name, record in scene.radiometry.items() if name != "B10"} == {"user"}
+    assert 200 < np.nanmedian(scene.read(scene.geobox, ["B10"])) < 330
 
 
 # damage -------------------------------------------------------------------------------------------------------------
@@ -129,6 +173,22 @@ def test_missing_images(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(InputError, match="no image"):
         open_scene(product)
+
+
+def test_metadata_alone_lists_what_the_product_holds(tmp_path: Path) -> None:
+    product = make_landsat(tmp_path)
+    for path in product.glob("*.TIF"):
+        path.unlink()
+    text = product / f"{NAME}_MTL.txt"
+    told, scene = describe(product)
+    assert scene is None
+    assert [band["name"] for band in told["bands"]] == ["B2", "B4", "B5"]
+    content = text.read_text()
+    text.write_text(re.sub("SUN_ELEVATION = .*", "SUN_ELEVATION = -30", content))
+    with pytest.raises(RadiometryError, match="above the horizon"):
+        describe(product)
+    text.write_text(re.sub("FILE_NAME_BAND_.*\n", "", content))
+    assert [band["name"] for band in describe(product)[0]["bands"]] == ["B2", "B4", "B5", "B10"]
 
 
 def test_two_products_in_one_folder_have_to_be_chosen_from(tmp_path: Path) -> None:
@@ -180,38 +240,25 @@ def test_odl_survives_odd_lines() -> None:
 
 def test_reference_values_of_toa_reflectance(shared_data: Path) -> None:
     folder = shared_data / "landsat" / "dn_to_toa"
-    from unclouded.radiometry import brightness_temperature, with_sun
-
     compared = 0
     for path in sorted(folder.glob("*_MTL.txt")):
         stem = path.name.removesuffix("_MTL.txt")
-        groups = read_mtl(Files.of(folder), path.name)
-        sun = number(groups, "SUN_ELEVATION")
-        assert sun is not None
+        sensor, found = calibration(path)
         with rasterio.open(folder / f"{stem}.tif") as dataset:
-            dn = dataset.read().astype(np.float32)
+            dn = dataset.read()
         with rasterio.open(folder / f"{stem}_toa.tif") as dataset:
             expected = dataset.read()
-        numbers = [
-            key.removeprefix("FILE_NAME_BAND_")
-            for key in groups["PRODUCT_METADATA"]
-            if key.startswith("FILE_NAME_BAND_")
-        ]
-        numbers = [place for place in numbers if place != "QUALITY"]
-        for plane, place in enumerate(numbers[: dn.shape[0]]):
-            mult, add = (number(groups, f"REFLECTANCE_{key}_BAND_{place}") for key in ("MULT", "ADD"))
-            if mult is not None and add is not None:
-                scale, offset = with_sun(mult, add, sun)
-                out = dn[plane] * scale + offset
-            else:
-                mult, add = (number(groups, f"RADIANCE_{key}_BAND_{place}") for key in ("MULT", "ADD"))
-                k1, k2 = (number(groups, f"{key}_CONSTANT_BAND_{place}") for key in ("K1", "K2"))
-                assert None not in (mult, add, k1, k2)
-                out = brightness_temperature(dn[plane] * np.float32(mult) + np.float32(add), k1, k2)
-            valid = (dn[plane] > 0) & np.isfinite(expected[plane])
-            if np.abs(out[valid] - expected[plane][valid]).max() < 1e-3 * max(1.0, np.abs(out[valid]).max()):
-                compared += 1
-    assert compared >= 18
+        # The stacks hold all bands in the product's order; that of OLI lacks the panchromatic one.
+        names = [band.name for band in sensor.band if len(dn) != 10 or band.common_name != "pan"]
+        for name, counts, plane in zip(names[: len(dn)], dn, expected, strict=True):
+            record, thermal = found[name]
+            out = to_reflectance(counts, record.scale, record.offset, record.nodata)
+            if thermal is not None:
+                out = brightness_temperature(out, *thermal)
+            assert np.isfinite(out).all(), (stem, name)
+            assert np.abs(out - plane).max() < 1e-4, (stem, name)
+            compared += 1
+    assert compared == 25
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,13 @@ def test_one_date_is_taken_and_several_are_refused() -> None:
     assert open_scene(source).datetime == "2024-06-01T10:10:31Z"
     with pytest.raises(InputError, match="2 dates"):
         open_scene(xr.concat([source, source], "time"))
+    for axis in ("t", "timestamp"):  # openEO, Earth Engine
+        other = source.rename(time=axis)
+        assert open_scene(other).datetime == "2024-06-01T10:10:31Z"
+        for several in (xr.concat([other, other], axis), xr.concat([other, other], axis).to_dataset("band")):
+            with pytest.raises(InputError, match="2 dates") as caught:
+                open_scene(several)
+            assert f"isel({axis}=0)" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

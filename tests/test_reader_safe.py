@@ -370,6 +370,14 @@ def test_what_does_not_exist(tmp_path: Path, name: str) -> None:
         open_scene(tmp_path / name)
 
 
+def test_radar_as_the_agency_ships_it_is_named(tmp_path: Path) -> None:
+    product = tmp_path / "S1A_IW_GRDH_1SDV_20170613T165043_20170613T165108_017022_01C5A4_4F6E.SAFE"
+    (product / "measurement").mkdir(parents=True)
+    with pytest.raises(InputError, match="Sentinel-1 product") as caught:
+        open_scene(product)
+    assert three_parts(caught.value)
+
+
 def test_what_is_of_no_kind(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no known kind"):
         open_scene(tmp_path)

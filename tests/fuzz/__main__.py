@@ -24,7 +24,7 @@ REAL = HERE.parents[2] / "shared" / "data"
 PLACES = {
     "safe-l1c": "**/MTD_MSIL1C.xml", "safe-l2a": "**/MTD_MSIL2A.xml", "safe-tile": "**/MTD_TL.xml",
     "mtl-txt": "**/*_MTL.txt", "mtl-xml": "**/*_MTL.xml", "mtl-json": "**/*_MTL.json", "stac": "stac/**/S*A_*.json",
-    "planet": "**/*_metadata.xml", "card": "none",
+    "espa": "landsat/mtl_old/L*T*.xml", "planet": "**/*_metadata.xml", "card": "none",
 }  # fmt: skip
 """Where real files of a kind lie; without the folder the targets' own files are the only seeds."""
 

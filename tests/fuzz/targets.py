@@ -32,7 +32,7 @@ from unclouded.infer.runner import find_model
 from unclouded.models.card import ModelCard
 from unclouded.readers import open_scene
 from unclouded.readers.files import Files
-from unclouded.readers.mtl import read_mtl
+from unclouded.readers.mtl import Groups, read_espa, read_mtl
 from unclouded.readers.safe_metadata import parse_product, parse_tile
 from unclouded.readers.stac_item import Item
 from unclouded.scene import Scene
@@ -49,6 +49,7 @@ OUTSIDE = b"@OUTSIDE@"
 
 _LANDSAT = "LC08_L1TP_090084_20160121_20200907_02_T1"
 _LEVEL2 = "LC08_L2SP_090084_20160121_20200907_02_T1"
+_COLLECTION1 = "LC08_L1TP_090084_20160121_20170405_01_T1"
 
 
 class Broken(AssertionError):
@@ -139,6 +140,14 @@ def make_targets(folder: Path) -> dict[str, Target]:
             file.write_bytes(_mtl(stem, form))
             add(f"mtl-{form}{'-l2' if level2 else ''}", file, product, None if level2 else _read_mtl)
 
+    product = folder / "espa" / _COLLECTION1
+    product.mkdir(parents=True)
+    for band in (2, 4):
+        make_tif(product / f"{_COLLECTION1}_sr_band{band}.tif", counts, pixel_m=30.0)
+    file = product / f"{_COLLECTION1}.xml"
+    file.write_bytes(_espa())
+    add("espa", file, product, _read_espa)
+
     product = folder / "planet" / "scene"
     product.mkdir(parents=True)
     make_tif(product / "20220601_101031_22_2455_3B_AnalyticMS.tif", np.repeat(counts, 4, axis=0), pixel_m=3.0)
@@ -217,7 +226,15 @@ def _read_tile(files: Files, name: str) -> None:
 
 
 def _read_mtl(files: Files, name: str) -> None:
-    for group, keys in read_mtl(files, name).items():
+    _only_text(read_mtl(files, name))
+
+
+def _read_espa(files: Files, name: str) -> None:
+    _only_text(read_espa(files, name))
+
+
+def _only_text(groups: Groups) -> None:
+    for group, keys in groups.items():
         _need(isinstance(group, str) and all(isinstance(one, str) for pair in keys.items() for one in pair), group)
 
 
@@ -350,6 +367,23 @@ def _mtl(stem: str, form: str) -> bytes:
         return f"{head}{out.getvalue()}</LANDSAT_METADATA_FILE>\n".encode()
     head = "GROUP = LANDSAT_METADATA_FILE\n"
     return f"{head}{out.getvalue()}END_GROUP = LANDSAT_METADATA_FILE\nEND\n".encode()
+
+
+def _espa() -> bytes:
+    bands = "".join(
+        f'<band product="sr_refl" name="sr_band{band}" category="image" data_type="INT16" fill_value="-9999" '
+        'scale_factor="0.000100" add_offset="0.000000">\n'
+        f"<file_name>{_COLLECTION1}_sr_band{band}.tif</file_name></band>\n"
+        for band in (2, 4)
+    )
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<espa_metadata version="2.0" xmlns="http://espa.cr.usgs.gov/v2">
+<global_metadata><satellite>LANDSAT_8</satellite><instrument>OLI_TIRS</instrument>
+<acquisition_date>2016-01-21</acquisition_date><scene_center_time>23:50:23.0546530Z</scene_center_time>
+<solar_angles zenith="34.900000" azimuth="61.500000" units="degrees"/><wrs system="2" path="90" row="84"/>
+<product_id>{_COLLECTION1}</product_id></global_metadata>
+<bands>{bands}</bands></espa_metadata>
+""".encode()
 
 
 def _planet() -> bytes:

@@ -59,7 +59,9 @@ def _work() -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["safe-l1c", "safe-tile-read", "mtl-txt", "mtl-xml", "mtl-json", "stac-plain", "card"])
+@pytest.mark.parametrize(
+    "name", ["safe-l1c", "safe-tile-read", "mtl-txt", "mtl-xml", "mtl-json", "espa", "stac-plain", "card"]
+)
 def test_mutations_keep_the_promise(name: str, targets: dict[str, Target]) -> None:
     rng = random.Random(20)
     for _ in range(25):

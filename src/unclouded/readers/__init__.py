@@ -77,12 +77,16 @@ class Request:
                 "No bands are named.", expected="At least one band is needed.", remedy="Pass --bands red=1,green=2."
             )
 
-    def radiometry(self, known: Radiometry | None, nodata: float | None = None) -> Radiometry | None:
+    def radiometry(
+        self, known: Radiometry | None, nodata: float | None = None, *, kind: str = "optical"
+    ) -> Radiometry | None:
         """What the product says, with what the caller says over it; None where the scale stays unknown.
 
         Args:
             known: as the product says it, or None.
             nodata: stored value of missing pixels where nothing else is known of the product.
+            kind: kind of the band. The caller's scale and offset are those of reflectance: a thermal band whose own are
+                known keeps them.
 
         Raises:
             RadiometryError: only one of scale and offset is given where both are needed.
@@ -93,7 +97,7 @@ class Request:
             nodata = known.nodata
         if self.nodata is not None:
             nodata = self.nodata
-        if self.scale is None and self.offset is None:
+        if (self.scale is None and self.offset is None) or (kind == "thermal" and known is not None):
             if known is None or nodata == known.nodata:
                 return known
             return Radiometry(known.scale, known.offset, nodata, known.source, known.calibrated)

@@ -24,6 +24,9 @@ from ..scene import Band, Radiometry, Scene, metres_per_pixel
 from . import Reader, Request, register
 
 _BAND_AXES = ("band", "bands", "variable", "channel")
+_DATE_AXES = ("time", "t", "timestamp", "datetime", "date")
+"""What xarray's own backends, openEO and Earth Engine exporters call the axis of dates."""
+
 _PIXEL_M = 10.0
 _LIMITS = (-0.5, 5.0)
 
@@ -55,7 +58,7 @@ class ArrayReader(Reader):
         radiometry: dict[str, Radiometry] = {}
         for band, plane in zip(resolved, planes.values(), strict=True):
             nodata = _nodata(plane, source, sensor)
-            record = request.radiometry(_known(plane, source, sensor, band, nodata), nodata)
+            record = request.radiometry(_known(plane, source, sensor, band, nodata), nodata, kind=band.kind)
             if record is None:
                 raise unknown_scale(f"The array's band '{band.name}'", plane.dtype)
             held = ArrayBand.of(plane.data, geobox.affine, f"array '{band.name}'")
@@ -83,12 +86,13 @@ def _planes(source: Any) -> dict[str, Any]:
     Raises:
         InputError: there are several dates, the axes are unknown, or the bands have no names.
     """
-    source = source.squeeze([name for name in source.dims if name == "time" and source.sizes[name] == 1])
-    if "time" in source.dims:
+    source = source.squeeze([name for name in source.dims if name in _DATE_AXES and source.sizes[name] == 1])
+    dates = next((str(name) for name in source.dims if name in _DATE_AXES), None)
+    if dates is not None:
         raise InputError(
-            f"The array holds {source.sizes['time']} dates.",
+            f"The array holds {source.sizes[dates]} dates.",
             expected="One acquisition is opened at a time.",
-            remedy="Pick one: array.isel(time=0).",
+            remedy=f"Pick one: array.isel({dates}=0).",
         )
     if hasattr(source, "data_vars"):
         found = {str(name): plane for name, plane in source.data_vars.items() if plane.ndim == 2}
@@ -272,7 +276,7 @@ def _check_range(held: ArrayBand, record: Radiometry, name: str) -> None:
 
 
 def _datetime(source: Any) -> str | None:
-    time = source.coords.get("time")
+    time = next((source.coords[name] for name in _DATE_AXES if name in source.coords), None)
     if time is None or time.size != 1:
         return None
     moment = np.ravel(time.values)[0]

@@ -112,12 +112,15 @@ class BandSetReader(Reader):
 
 
 def _detected(folder: str, names: list[str]) -> sensors.Sensor | None:
-    """The sensor that the folder or one of the files is called after."""
-    for name in (folder, *sorted(names)):
-        sensor = sensors.detect(name)
-        if sensor is not None:
+    """The sensor that the folder or one of the files is called after.
+
+    Radar and heights may lie beside an image: they count only where there is no other, and only for bands of their own.
+    """
+    found = [sensor for name in (folder, *sorted(names)) if (sensor := sensors.detect(name)) is not None]
+    for sensor in found:
+        if sensor.level not in ("backscatter", "elevation"):
             return sensor
-    return None
+    return next((sensor for sensor in found if any(_band(name, sensor) is not None for name in names)), None)
 
 
 def _band(name: str, sensor: sensors.Sensor | None) -> Band | None:

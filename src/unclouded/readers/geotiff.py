@@ -31,6 +31,9 @@ _PLAUSIBLE = (-0.5, 5.0)
 """Limits of the 1st and 99th percentile of decimal numbers that are taken as reflectance. Saturated cloud reaches 2, a
 glint or a hot fire more; counts of 8 bits and more lie far above."""
 
+_PLAUSIBLE_K = (170.0, 420.0)
+"""The same of thermal bands in kelvin: the coldest cloud has 180. Counts of TM's thermal band are mostly 100 to 150."""
+
 
 @register
 class GeoTiffReader(Reader):
@@ -52,7 +55,8 @@ class GeoTiffReader(Reader):
             raise InputError(
                 f"{path} holds several images rather than one.",
                 expected="One raster with bands is expected.",
-                remedy='Name the image inside, e.g. NETCDF:"file.nc":variable; rio info lists them.',
+                remedy="Open it in Python, pick the bands of one date, and pass those:"
+                " unclouded.mask(xarray.open_dataset(path)[bands].isel(time=0)); or write them to one GeoTIFF.",
             )
         sensor = self._sensor(path, head, request)
         named = _named_bands(path, head, request, sensor)
@@ -179,11 +183,13 @@ def file_radiometry(
     Raises:
         RadiometryError: nothing says it.
     """
-    record = request.radiometry(_known(raster, head, band, sensor, request))
+    record = request.radiometry(_known(raster, head, band, sensor, request), kind=band.kind)
     if record is None:
         raise unknown_scale(raster.path, raster.dtype)
     if record.source == "dtype-float" and band.kind == "optical":
         _check_float(raster, record, band.name)
+    if band.kind == "thermal":
+        _check_kelvin(raster, record, band.name)
     return record
 
 
@@ -217,7 +223,7 @@ def _known(
         return Radiometry(1.0 / 255.0, 0.0, nodata, "dtype-8bit", calibrated=False)
     if sensor is not None and sensor.radiometry == "uncalibrated" and sensor.scale is not None:
         return Radiometry(sensor.scale, sensor.offset or 0.0, nodata, "sensor", calibrated=False)
-    if request.scale is not None or request.offset is not None:
+    if (request.scale is not None or request.offset is not None) and band.kind != "thermal":
         return Radiometry(1.0, 0.0, nodata, "file") if request.scale is not None else None
     return None
 
@@ -234,6 +240,21 @@ def _check_float(raster: RasterBand, record: Radiometry, name: str) -> None:
             expected="Reflectance lies between 0 and about 1.5.",
             remedy="If these are scaled numbers, say so: --scale 0.0001 --offset 0; if a value marks missing pixels,"
             " name it: --nodata -9999.",
+        )
+
+
+def _check_kelvin(raster: RasterBand, record: Radiometry, name: str) -> None:
+    values = raster.sample(record)
+    if values.size == 0:
+        return
+    low, high = np.percentile(values, [1, 99], method="nearest")
+    if low < _PLAUSIBLE_K[0] or high > _PLAUSIBLE_K[1]:
+        raise RadiometryError(
+            f"The thermal band '{name}' of {raster.path} reaches from {low:.5g} to {high:.5g} (1st and 99th percentile)"
+            f" with the scale {record.scale:g} and the offset {record.offset:g}.",
+            expected="Thermal bands are in kelvin, about 200 to 330; a scale of reflectance does not make them so.",
+            remedy="Leave the band out with --bands, or open the product with its metadata; if a value marks missing"
+            " pixels, name it: --nodata -9999.",
         )
 
 

@@ -68,7 +68,7 @@ class HlsReader(Reader):
             assert scale is not None
             assert offset is not None
             nodata = header.nodata[0] if header.nodata[0] is not None else sensor.nodata
-            record = request.radiometry(Radiometry(scale, offset, nodata, "sensor"))
+            record = request.radiometry(Radiometry(scale, offset, nodata, "sensor"), kind=own.kind)
             assert record is not None
             bands.append(own.band())
             sources[name], headers[name], radiometry[name] = raster, header, record

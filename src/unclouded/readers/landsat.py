@@ -10,7 +10,6 @@ import datetime as dt
 import math
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,7 +22,7 @@ from ..scene import Band, Radiometry, Scene
 from . import Reader, Request, register
 from .files import Files
 from .grids import check_grids, finest
-from .mtl import NAME, Groups, find, number, read_mtl
+from .mtl import ESPA, NAME, Groups, find, number, read_espa, read_mtl
 from .no_images import no_images
 
 _ARCHIVE = re.compile(r"\.(tar|tgz|tar\.gz)$", re.IGNORECASE)
@@ -43,7 +42,7 @@ class LandsatReader(Reader):
     rank = 20
 
     def matches(self, source: Any) -> bool:
-        """A folder or tar with an MTL file or with surface reflectance bands of Collection 1, or an MTL file."""
+        """A folder or tar with an MTL file or with surface reflectance bands of Collection 1, or a metadata file."""
         if not isinstance(source, Path):
             return False
         if source.is_dir():
@@ -57,7 +56,7 @@ class LandsatReader(Reader):
             except InputError:
                 return bool(_PRODUCT.match(source.name))
             return any(NAME.search(PurePosixPath(name).name) or _SURFACE.search(name) for name in names)
-        return NAME.search(source.name) is not None
+        return NAME.search(source.name) is not None or _is_espa(source)
 
     def open(self, source: Path, request: Request) -> Scene:
         """See :func:`unclouded.readers.open_scene`."""
@@ -80,15 +79,15 @@ class LandsatReader(Reader):
             known = sensor.find(name)
             assert known is not None
             thermal = None
-            if request.scale is not None and request.offset is not None:
+            if request.scale is not None and request.offset is not None and known.kind == "optical":
                 own = request.radiometry(None, sensor.nodata if known.nodata is None else known.nodata)
             else:
                 record, thermal = product.radiometry(known, sensor)
-                own = request.radiometry(record)
+                own = request.radiometry(record, kind=known.kind)
             assert own is not None
             raster, header = RasterBand.open(
                 files.gdal(images[name]),
-                thermal=thermal if own.source != "user" else None,
+                thermal=thermal,
                 formats=PRODUCT_FORMATS,
             )
             sources[name], headers[name], radiometry[name] = raster, header, own
@@ -115,13 +114,21 @@ class LandsatReader(Reader):
 
 @dataclass(frozen=True)
 class _Product:
-    """A product's files and what its metadata says; ``groups`` is empty for Collection 1 surface reflectance
-    that came without an MTL file."""
+    """A product's files and what its metadata says.
+
+    Attributes:
+        files: everything in the folder or archive.
+        id: the product's name.
+        groups: metadata; empty for Collection 1 surface reflectance that came without.
+        surface: surface reflectance as it was made on order from Collection 1 and before.
+        said_by: source of the factors that ``groups`` hold.
+    """
 
     files: Files
     id: str
     groups: Groups
     surface: bool
+    said_by: str = "product-mtl"
 
     @classmethod
     def find(cls, files: Files, source: Path) -> _Product:
@@ -134,10 +141,14 @@ class _Product:
             (name for name in files.names if NAME.search(PurePosixPath(name).name)),
             key=lambda name: (_FORMS.index(PurePosixPath(name).suffix.lower()), name),
         )
-        if source.is_file() and source.name in files.names:
-            metadata = [source.name]
         surface = any(_SURFACE.search(name) for name in files.names)
-        stems = {_stem(name) for name in metadata}
+        ordered = [name for name in files.names if surface and ESPA.match(PurePosixPath(name).name)]
+        if source.is_file() and source.name in files.names:
+            if ESPA.match(source.name):
+                metadata, ordered, surface = [], [source.name], True
+            else:
+                metadata = [source.name]
+        stems = {_stem(name) for name in metadata} or {_stem(name) for name in ordered}
         if len(stems) > 1:
             raise InputError(
                 f"{files.root} holds {len(stems)} Landsat products: {', '.join(sorted(stems)[:4])}.",
@@ -145,11 +156,13 @@ class _Product:
                 remedy="Pass the MTL file of one of them.",
             )
         groups = read_mtl(files, metadata[0]) if metadata else {}
+        factors = read_espa(files, ordered[0]) if len(ordered) == 1 else {}
+        groups = {**groups, **factors}
         said = find(groups, "LANDSAT_PRODUCT_ID", "PRODUCT_CONTENTS", "METADATA_FILE_INFO") or find(
             groups, "LANDSAT_SCENE_ID", "METADATA_FILE_INFO"
         )
         name = said or (stems.pop() if stems else files.root.name.partition(".")[0])
-        return cls(files, name, groups, surface)
+        return cls(files, name, groups, surface, "product-xml" if factors else "product-mtl")
 
     def sensor(self, request: Request) -> sensors.Sensor:
         """The sensor in the catalogue."""
@@ -192,7 +205,8 @@ class _Product:
         by_name = {PurePosixPath(name).name.casefold(): name for name in self.files.names}
         out = {}
         for band in sensor.band:
-            said = find(self.groups, f"FILE_NAME_BAND_{_number(band.name)}")
+            # Beside surface reflectance of Collection 1, the MTL file names the images of Level 1.
+            said = None if self.surface else find(self.groups, f"FILE_NAME_BAND_{_number(band.name)}")
             if said is not None and said.casefold() in by_name:
                 out[band.name] = by_name[said.casefold()]
                 continue
@@ -228,7 +242,7 @@ class _Product:
             mult = number(self.groups, f"{key}_MULT_BAND_{place}", group)
             add = number(self.groups, f"{key}_ADD_BAND_{place}", group)
             if mult is not None and add is not None:
-                return Radiometry(mult, add, nodata, "product-mtl"), None
+                return Radiometry(mult, add, nodata, self.said_by), None
             scale = sensor.scale if band.scale is None else band.scale
             offset = sensor.offset if band.offset is None else band.offset
             assert scale is not None
@@ -309,12 +323,23 @@ class _Product:
         return 1.0 - 0.01672 * math.cos(math.radians(0.9856 * (day - 4)))
 
     def all_radiometry(self, sensor: sensors.Sensor) -> dict[str, Radiometry]:
-        """Scale and offset of every band that the metadata know, by name."""
-        out = {}
+        """Scale and offset of every band that the metadata know, by name.
+
+        Raises:
+            RadiometryError: they say it of none.
+        """
+        out: dict[str, Radiometry] = {}
+        refusal: RadiometryError | None = None
+        listed = {key for group in self.groups.values() for key in group if key.startswith("FILE_NAME_BAND_")}
         for band in sensor.band:
-            if self.convertible(band):
-                with suppress(RadiometryError):  # not every product has all bands of its sensor
+            # Surface temperature, for one, is not part of every product.
+            if self.convertible(band) and (not listed or f"FILE_NAME_BAND_{_number(band.name)}" in listed):
+                try:
                     out[band.name] = self.radiometry(band, sensor)[0]
+                except RadiometryError as err:  # a band that was not received has no factors
+                    refusal = refusal or err
+        if refusal is not None and not out:
+            raise refusal
         return out
 
     def datetime(self) -> str | None:
@@ -384,7 +409,18 @@ def calibration(
 
 
 def _stem(name: str) -> str:
-    return NAME.sub("", PurePosixPath(name).name)
+    return NAME.sub("", PurePosixPath(name).name).removesuffix(".xml")
+
+
+def _is_espa(source: Path) -> bool:
+    """Whether a file is metadata of ordered surface reflectance, by its name and its first bytes."""
+    if not ESPA.match(source.name):
+        return False
+    try:
+        with source.open("rb") as file:
+            return b"<espa_metadata" in file.read(1024)
+    except OSError:
+        return False
 
 
 def _number(band: str) -> str:

@@ -26,6 +26,7 @@ _TILE_METADATA = re.compile(r"^(?:MTD_TL|.*_MTD_L\w+_TL_\w*|metadata)\.xml$", re
 _INSIDE = re.compile(r"^(?:GRANULE|IMG_DATA|R(?:10|20|60)m)$", re.IGNORECASE)
 _TIME = re.compile(r"(?<!\d)(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})(?!\d)")
 _TILE = re.compile(r"(?:^|_)(T\d{2}[A-Z]{3})(?:_|\b)")
+_RADAR = re.compile(r"^S1[A-D]_", re.IGNORECASE)
 _JP2 = b"\x00\x00\x00\x0cjP  "
 """Signature that a JPEG 2000 file begins with. Some tools write other formats under the products' names."""
 
@@ -65,6 +66,12 @@ class SafeReader(Reader):
 
     def open(self, source: Path, request: Request) -> Scene:
         """See :func:`unclouded.readers.open_scene`."""
+        if _RADAR.match(source.name):
+            raise InputError(
+                f"{source} is a Sentinel-1 product as the agency ships it, in counts on the radar's own grid.",
+                expected="Radar is read as a raster on a map, in decibel or as power, with bands VV and VH.",
+                remedy="Calibrate and terrain-correct it first, e.g. with SNAP or pyroSAR, and pass the raster.",
+            )
         product = _Product.find(source)
         sensor = product.sensor(request)
         metadata = product.metadata

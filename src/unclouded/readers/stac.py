@@ -65,7 +65,8 @@ class StacReader(Reader):
         for band, found in named:
             raster, header = RasterBand.open(item.resolve(found.href), found.index, formats=PRODUCT_FORMATS)
             nodata = _nodata(sensor, band, found, header)
-            record = request.radiometry(_known(item, rule, sensor, band, found, raster, header, nodata), nodata)
+            known = _known(item, rule, sensor, band, found, raster, header, nodata)
+            record = request.radiometry(known, nodata, kind=band.kind)
             if record is None:
                 raise unknown_scale(f"Asset '{found.asset}' of {item.id}", raster.dtype)
             gsd = round(abs(raster.affine.a), 6)
