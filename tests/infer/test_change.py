@@ -64,6 +64,18 @@ def test_missing_pixels_do_no_harm() -> None:
     assert np.isfinite(change.errors(image, 0, image.shape[1:])).all()
 
 
+def test_of_dates_that_cannot_be_compared_bright_ground_is_the_least_certain() -> None:
+    image = np.random.default_rng(3).uniform(0.02, 0.3, (3, 80, 70)).astype(np.float32)
+    image[:, 40:, 30:] += 0.1  # haze
+    found = match(np.full_like(image, 0.8), image, np.zeros((80, 70), bool))
+    told = found.change.errors(image, 0, (80, 70))
+    assert told[40:, 30:].mean() > 1.2 * told[:40].mean()
+    assert told.mean() == pytest.approx(found.expected, rel=0.1)
+    assert (found.change.errors(image[:, 11:], 11, (80, 70)) == told[11:]).all()
+    flat = match(image, np.zeros_like(image), np.zeros((80, 70), bool)).change
+    assert np.ptp(flat.errors(np.zeros_like(image), 0, (80, 70))) == 0
+
+
 def test_errors_of_large_scenes_are_those_of_single_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise of single pixels is nearly gone on an overview of 4 x 4 pixels, but not in the result."""
     rng = np.random.default_rng(7)

@@ -7,7 +7,8 @@ along their principal axes, so that harvested fields, water and forest each have
 residual of the surroundings, from cells of 16 and 64 pixels: haze, missed clouds and snow are local. Both have the mean
 of all residuals where nothing is known, and (1) keeps that mean about.
 
-Nothing is fitted beforehand: the scene itself tells its errors, in their true size.
+Nothing is fitted beforehand: the scene itself tells its errors, in their true size. Where dates cannot be compared, one
+error is told of all ground, times the root of its brightness: bright ground changes more, and haze is bright.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ AXES = 3
 PRIOR = 50.0
 """Pixels that the wider surroundings, or a coarser division of the spectra, are worth in each cell and bin."""
 
+SHADES = 24
+"""Bins of brightness where dates cannot be compared."""
+
 _SAMPLE = 200_000
 """Pixels, at most, that axes and bins are found from."""
 
@@ -45,7 +49,7 @@ class Change:
 
     Attributes:
         axes: principal axes of the spectra, (axis, band).
-        edges: borders of the bins along each axis, (axis, BINS - 1).
+        edges: borders of the bins along each axis, (axis, BINS - 1); those of a single axis may be more.
         kinds: mean residual of each bin, (BINS ** axis,), the last axis fastest.
         near: mean residual of each cell, (y, x).
         cell: side of a cell in pixels of the scene.
@@ -60,12 +64,33 @@ class Change:
     whole: float
 
     @classmethod
-    def unknown(cls, bands: int, shape: tuple[int, int], error: float, factor: int = 1) -> Self:
-        """One error everywhere, for dates that cannot be compared."""
-        cells = tuple(-(-size // CELL) for size in shape)
-        flat = np.full(cells, error, np.float32)
-        none = np.zeros((0, bands), np.float32)
-        return cls(none, np.zeros((0, BINS - 1), np.float32), flat[:1, 0], flat, CELL * factor, error)
+    def unknown(cls, image: NDArray[np.float32], error: float, factor: int = 1) -> Self:
+        """What is told of a date that cannot be compared.
+
+        Args:
+            image: reflectance of the other date, (band, y, x) on the overview, NaN where missing.
+            error: of ground of middling brightness.
+            factor: side of an overview pixel in pixels of the scene.
+
+        >>> image = np.linspace(0, 0.4, 96 * 96, dtype=np.float32).reshape(1, 96, 96)
+        >>> found = Change.unknown(image, 0.02).errors(image, 0, (96, 96))
+        >>> found[[48, 95], 0].round(3)
+        array([0.02 , 0.028], dtype=float32)
+        """
+        near = np.full([-(-size // CELL) for size in image.shape[1:]], error, np.float32)
+        bright = image.mean(axis=0)
+        bright = np.maximum(bright[np.isfinite(bright)], np.float32(0))
+        if not bright.size or bright.max() == 0:
+            none = np.zeros((0, len(image)), np.float32)
+            return cls(none, np.zeros((0, BINS - 1), np.float32), near[:1, 0], near, CELL * factor, error)
+        some = bright[:: max(1, bright.size // _SAMPLE)].astype(np.float64)
+        axes = np.full((1, len(image)), 1 / len(image), np.float32)
+        edges, middles = (
+            np.quantile(some, (np.arange(first, last) + shift) / SHADES)
+            for first, last, shift in ((1, SHADES, 0.0), (0, SHADES, 0.5))
+        )
+        kinds = error * np.maximum(middles / some.mean(), 0.01)
+        return cls(axes, edges[np.newaxis].astype(np.float32), kinds.astype(np.float32), near, CELL * factor, error)
 
     @classmethod
     def of(

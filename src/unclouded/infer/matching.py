@@ -96,7 +96,7 @@ def match(
 
     Returns:
         The lines. Where less than :data:`FEWEST` pixels are commonly clear the other date is taken as it is, and the
-        error to expect is the mean absolute deviation of its pixels from their mean.
+        error to expect is the mean absolute deviation of its pixels from their mean, larger where it is bright.
 
     >>> rng = np.random.default_rng(1)
     >>> source = rng.random((1, 96, 96), np.float32)
@@ -111,13 +111,13 @@ def match(
     spread = float(np.abs(shown - shown.mean(axis=1, keepdims=True)).mean()) if shown.size else 1.0
     if pixels < FEWEST:
         ones = np.ones((bands, *cells), np.float32)
-        unknown = Change.unknown(bands, (common.shape[0], common.shape[1]), spread, factor)
+        unknown = Change.unknown(source, spread, factor)
         return Matching(ones, np.zeros_like(ones), unknown, CELL * factor, pixels)
     gain, offset = np.empty((2, bands, *cells), np.float32)
     for band in range(bands):
         gain[band], offset[band] = _lines(source[band], target[band], common)
     height, width = common.shape
-    lines = Matching(gain, offset, Change.unknown(bands, (height, width), 0.0), CELL, pixels)
+    lines = Matching(gain, offset, Change.unknown(np.zeros((bands, 1, 1), np.float32), 0.0), CELL, pixels)
     made = lines.apply(source, 0, (height, width))
     change = Change.of(made, np.abs(made - target).mean(axis=0), common, factor)
     # Few pixels tell little of the others: the error is drawn towards that of a date of which nothing is known.
