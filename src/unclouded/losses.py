@@ -91,7 +91,9 @@ def set_cross_entropy(
     return _reduce(loss / math.log(base), possible.any(dim=1), weight, reduction)
 
 
-def set_mse(logits: Tensor, target: Tensor, *, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
+def set_mse(
+    logits: Tensor, target: Tensor, *, weight: Tensor | None = None, eps: float = 0.0, reduction: str = "mean"
+) -> Tensor:
     """Mean squared error of a set: possible classes share their probability evenly before they are compared.
 
     One possible class gives the mean squared error between one-hot target and probabilities, all classes give 0.
@@ -100,6 +102,8 @@ def set_mse(logits: Tensor, target: Tensor, *, weight: Tensor | None = None, red
         logits: (n, k, h, w).
         target: sets of possible classes, see the head of this module.
         weight: (n, h, w) of every pixel; None weighs all alike.
+        eps: added to the number of possible classes where the target is shared among them. The released SEnSeI-v2 has
+            2**-23.
         reduction: as in :func:`set_cross_entropy`.
 
     Source:
@@ -111,7 +115,7 @@ def set_mse(logits: Tensor, target: Tensor, *, weight: Tensor | None = None, red
     y = possible.to(p.dtype)
     count = y.sum(dim=1, keepdim=True).clamp(min=1.0)
     shared = (1.0 - y) * p + y * (y * p).sum(dim=1, keepdim=True) / count
-    loss = ((y / count - shared) ** 2).mean(dim=1)
+    loss = ((y / (count + eps) - shared) ** 2).mean(dim=1)
     return _reduce(loss, possible.any(dim=1), weight, reduction)
 
 

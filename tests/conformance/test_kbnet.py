@@ -44,9 +44,12 @@ def translate(weights, block):
     return ours
 
 
-def load(block, weights):
+WITHIN = {torch.float64: {}, torch.float32: {"rel_l2": 1e-5, "largest": 2e-5}}
+
+
+def load(block, weights, dtype=torch.float64):
     block.load_state_dict(translate(weights, block))
-    return block.double().eval()
+    return block.to(dtype).eval()
 
 
 @pytest.fixture(scope="module")
@@ -54,50 +57,46 @@ def reference(vectors):
     return vectors("kbnet")
 
 
+@pytest.mark.parametrize("dtype", WITHIN, ids=str)
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("case", ["k1", "k2", "k5"])
-def test_attention_and_its_gradients(reference, case, recompute):
+def test_attention_and_its_gradients(reference, case, recompute, dtype):
     facts = reference.meta["kba_arguments"][case]
     x, a, w, b = (
-        torch.from_numpy(reference.input(f"{case}:{name}")).double().requires_grad_() for name in ("x", "att", "w", "b")
+        torch.from_numpy(reference.input(f"{case}:{name}")).to(dtype).requires_grad_()
+        for name in ("x", "att", "w", "b")
     )
     group, side = facts["channels"] // facts["groups"], facts["kernel"]
     weight = w[0].reshape(facts["nset"], facts["channels"], group, side, side)
     y = kernel_basis_attention(x, a, weight, b[0], recompute=recompute)
-    reference.check(f"kba:{case}:y", y)
+    reference.check(f"kba:{case}:y", y, **WITHIN[dtype])
     (y.flatten() * torch.arange(y.numel(), dtype=torch.float64).cos()).sum().backward()
     for name, value in (("x", x), ("att", a), ("w", w), ("b", b)):
-        reference.check(f"kba:{case}:gradient_{name}", value.grad)
+        reference.check(f"kba:{case}:gradient_{name}", value.grad, **WITHIN[dtype])
 
 
+@pytest.mark.parametrize("dtype", WITHIN, ids=str)
 @pytest.mark.parametrize("case", ["c16_light_12x10", "c16_12x10", "c32_light_8x8", "c64_light_6x5"])
-def test_block(reference, case):
+def test_block(reference, case, dtype):
     facts = reference.meta["models"][f"block:{case}"]
     light = facts["arguments"]["lightweight"]
     block = MFFBlock(facts["arguments"]["c"], kernel=3 if light else 5, channels_per_group=1 if light else 4)
     assert sum(p.numel() for p in block.parameters()) == facts["parameters"]
-    load(block, reference.weights(f"block:{case}"))
-    x = torch.from_numpy(reference.input(f"block:{case}")).double()
+    load(block, reference.weights(f"block:{case}"), dtype)
+    x = torch.from_numpy(reference.input(f"block:{case}")).to(dtype)
     normal = block.norm(x)
-    reference.check(f"block:{case}:norm1", normal)
-    reference.check(f"block:{case}:attention_coefficients", block.coefficients(normal))
-    reference.check(f"block:{case}:out", block(x))
-
-
-def test_block_in_single_precision(reference):
-    block = MFFBlock(32)
-    load(block, reference.weights("block:c32_light_8x8")).float()
-    x = torch.from_numpy(reference.input("block:c32_light_8x8"))
-    reference.check("block:c32_light_8x8:out", block(x), rel_l2=1e-5, largest=2e-5)
+    reference.check(f"block:{case}:norm1", normal, **WITHIN[dtype])
+    reference.check(f"block:{case}:attention_coefficients", block.coefficients(normal), **WITHIN[dtype])
+    reference.check(f"block:{case}:out", block(x), **WITHIN[dtype])
 
 
 class SmallKBNet(nn.Module):
     """The published network at width 16 with two levels, put together from our block."""
 
-    def __init__(self, weights):
+    def __init__(self, weights, dtype):
         super().__init__()
         self.plain = {
-            key: torch.from_numpy(value).double()
+            key: torch.from_numpy(value).to(dtype)
             for key, value in weights.items()
             if key.split(".")[0] in ("intro", "ending", "ups", "downs")
         }
@@ -111,7 +110,7 @@ class SmallKBNet(nn.Module):
             ("decoders.1.0", 16),
         ):
             own = {key[len(name) + 1 :]: value for key, value in weights.items() if key.startswith(name + ".")}
-            self.blocks[name.replace(".", "_")] = load(MFFBlock(width), own)
+            self.blocks[name.replace(".", "_")] = load(MFFBlock(width), own, dtype)
 
     def conv(self, name, x, **options):
         return F.conv2d(x, self.plain[f"{name}.weight"], self.plain.get(f"{name}.bias"), **options)
@@ -128,9 +127,11 @@ class SmallKBNet(nn.Module):
         return (self.conv("ending", x, padding=1) + image)[..., :rows, :cols]
 
 
-def test_network_of_blocks(reference):
-    net = SmallKBNet(reference.weights("net:w16_30x21"))
-    reference.check("net:w16_30x21:out", net(torch.from_numpy(reference.input("net:w16_30x21")).double()))
+@pytest.mark.parametrize("dtype", WITHIN, ids=str)
+def test_network_of_blocks(reference, dtype):
+    net = SmallKBNet(reference.weights("net:w16_30x21"), dtype)
+    image = torch.from_numpy(reference.input("net:w16_30x21")).to(dtype)
+    reference.check("net:w16_30x21:out", net(image), **WITHIN[dtype])
 
 
 @pytest.mark.parametrize("light", [True, False])

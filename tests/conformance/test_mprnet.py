@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from unclouded.nn.orsnet import ChannelAttentionBlock, Lift, OriginalResolutionBlock, ORSNet
 
 WIDTHS = (40, 60, 80)
+WITHIN = {torch.float64: {}, torch.float32: {"rel_l2": 1e-5, "largest": 2e-5}}
 SLOPE = ".body.1.weight"  # the reference repeats the shared slope in every block
 
 
@@ -60,30 +61,30 @@ def reference(vectors):
     return vectors("mprnet")
 
 
-def given(reference, name):
-    return torch.from_numpy(reference.input(name)).double()
+def given(reference, name, dtype):
+    return torch.from_numpy(reference.input(name)).to(dtype)
 
 
 def size(module):
     return sum(p.numel() for p in module.parameters())
 
 
+@pytest.mark.parametrize("dtype", WITHIN, ids=str)
 @pytest.mark.parametrize(
     ("name", "block", "rename"),
     [("cab", ChannelAttentionBlock(16), cab_name), ("orb", OriginalResolutionBlock(16), orb_name)],
     ids=["cab", "orb"],
 )
-def test_block(reference, name, block, rename):
+def test_block(reference, name, block, rename, dtype):
     own, slope = split(reference.weights(name), rename)
     block.load_state_dict(own)
     assert size(block) + 1 == reference.meta["models"][name]["parameters"]
-    reference.check(f"{name}:out", block.double()(given(reference, name), slope.double()))
+    out = block.to(dtype)(given(reference, name, dtype), slope.to(dtype))
+    reference.check(f"{name}:out", out, **WITHIN[dtype])
 
 
-@pytest.mark.parametrize(
-    ("dtype", "bounds"), [(torch.float64, {}), (torch.float32, {"rel_l2": 1e-5, "largest": 2e-5})], ids=str
-)
-def test_orsnet(reference, dtype, bounds):
+@pytest.mark.parametrize("dtype", WITHIN, ids=str)
+def test_orsnet(reference, dtype):
     paths = [WIDTHS[: level + 1][::-1] for level in range(3)]
     net = ORSNet(56, paths, paths)
     assert size(net) == reference.meta["models"]["orsnet"]["parameters"]
@@ -93,19 +94,20 @@ def test_orsnet(reference, dtype, bounds):
     after = []
     for block in net.blocks:  # the reference's intermediates are the results of the blocks alone
         block.register_forward_hook(lambda _module, _inputs, output: after.append(output))
-    encoder = [given(reference, f"orsnet:enc{level}").to(dtype) for level in (1, 2, 3)]
-    decoder = [given(reference, f"orsnet:dec{level}").to(dtype) for level in (1, 2, 3)]
-    out = net(given(reference, "orsnet:x").to(dtype), encoder, decoder)
+    encoder = [given(reference, f"orsnet:enc{level}", dtype) for level in (1, 2, 3)]
+    decoder = [given(reference, f"orsnet:dec{level}", dtype) for level in (1, 2, 3)]
+    out = net(given(reference, "orsnet:x", dtype), encoder, decoder)
     for number, value in enumerate(after, 1):
-        reference.check(f"orsnet:orb{number}", value, **bounds)
-    reference.check("orsnet:out", out, **bounds)
+        reference.check(f"orsnet:orb{number}", value, **WITHIN[dtype])
+    reference.check("orsnet:out", out, **WITHIN[dtype])
 
 
 class UNetOfBlocks(nn.Module):
     """The reference's encoder and decoder, put together from our blocks to check them at several widths."""
 
-    def __init__(self, encoder, decoder):
+    def __init__(self, encoder, decoder, dtype):
         super().__init__()
+        self.dtype = dtype
         self.blocks = nn.ModuleDict()
         self.slope = None
         self.scale = {}
@@ -114,15 +116,15 @@ class UNetOfBlocks(nn.Module):
                 if match := re.fullmatch(r"((?:encoder|decoder)_level\d\.\d|skip_attn\d)\..*", key):
                     self.add(match[1], weights)
                 elif match := re.fullmatch(r"(down\d\d|up\d\d)\..*", key):
-                    self.scale[match[1]] = torch.from_numpy(weights[key]).double()
+                    self.scale[match[1]] = torch.from_numpy(weights[key]).to(dtype)
 
     def add(self, name, weights):
         own = {key[len(name) + 1 :]: value for key, value in weights.items() if key.startswith(name + ".")}
         own, slope = split(own, cab_name)
-        self.slope = slope.double()
+        self.slope = slope.to(self.dtype)
         block = ChannelAttentionBlock(own["first.weight"].shape[0])
         block.load_state_dict(own)
-        self.blocks[name.replace(".", "_")] = block.double()
+        self.blocks[name.replace(".", "_")] = block.to(self.dtype)
 
     def level(self, name, x):
         for index in (0, 1):
@@ -145,13 +147,15 @@ class UNetOfBlocks(nn.Module):
         return self.level("decoder_level1", joined), second, third
 
 
-def test_blocks_in_an_encoder_and_a_decoder(reference):
-    net = UNetOfBlocks(reference.weights("encoder"), reference.weights("decoder"))
-    for number, value in enumerate(net.encode(given(reference, "encoder:x")), 1):
-        reference.check(f"encoder:level{number}", value)
-    encoded = [given(reference, f"orsnet:enc{level}") for level in (1, 2, 3)]  # the decoder was run on these
+@pytest.mark.parametrize("dtype", WITHIN, ids=str)
+def test_blocks_in_an_encoder_and_a_decoder(reference, dtype):
+    net = UNetOfBlocks(reference.weights("encoder"), reference.weights("decoder"), dtype)
+    for number, value in enumerate(net.encode(given(reference, "encoder:x", dtype)), 1):
+        reference.check(f"encoder:level{number}", value, **WITHIN[dtype])
+    # The decoder was run on these.
+    encoded = [given(reference, f"orsnet:enc{level}", dtype) for level in (1, 2, 3)]
     for number, value in enumerate(net.decode(*encoded), 1):
-        reference.check(f"decoder:level{number}", value)
+        reference.check(f"decoder:level{number}", value, **WITHIN[dtype])
 
 
 def test_lift_is_doubling_then_convolution():

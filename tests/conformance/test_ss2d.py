@@ -46,15 +46,16 @@ def test_block_and_what_is_inside(vectors, case, dtype):
     assert sum(p.numel() for p in block.parameters()) == file.meta["models"][case]["parameters"]
 
 
-def test_residual_block(vectors):
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_residual_block(vectors, dtype):
     file = vectors("vmamba_ss2d")
-    block, weights = load(file, "VSSBlock", torch.float64, "op.")
+    block, weights = load(file, "VSSBlock", dtype, "op.")
     norm = PixelNorm(16)
     norm.load_state_dict({"weight": weights["norm.weight"], "bias": weights["norm.bias"]})
-    x = torch.from_numpy(file.input("VSSBlock")).double().permute(0, 3, 1, 2)
+    x = torch.from_numpy(file.input("VSSBlock")).to(dtype).permute(0, 3, 1, 2)
     with torch.no_grad():
-        out = x + block(norm.double()(x))
-    file.check("VSSBlock:out", out.permute(0, 2, 3, 1), 1e-11, 1e-11)
+        out = x + block(norm.to(dtype)(x))
+    file.check("VSSBlock:out", out.permute(0, 2, 3, 1), *TOLERANCE[dtype])
 
 
 def test_scan_order(vectors):
