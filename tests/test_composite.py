@@ -100,6 +100,31 @@ def test_geometric_median_of_a_triangle_is_its_fermat_point():
     np.testing.assert_allclose(geometric_median(flat, np.ones((3, 1), bool))[:, 0], [1, 0.1], atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_geometric_median_is_where_single_coordinates_cannot_be_bettered(seed):
+    """A reference of another kind: every coordinate in turn is searched by halving, in float64, pixel by pixel."""
+    rng = np.random.default_rng(seed)
+    stack = rng.uniform(0, 0.6, (int(rng.integers(3, 8)), 3, 2, 3)).astype(np.float32)
+    clear = rng.random((len(stack), 2, 3)) < 0.8
+    found = compose(stack, clear, "geomedian")
+    for row, col, which, spectra in every_pixel(stack, clear):
+        if which.size < 3:  # of two points every one between them is as good
+            continue
+        point = spectra.mean(axis=0)
+        for _ in range(60):
+            for band in range(len(point)):
+                low, high = spectra[:, band].min(), spectra[:, band].max()
+                for _ in range(40):  # the slope of the sum of distances rises along a line
+                    point[band] = 0.5 * (low + high)
+                    away = np.maximum(np.linalg.norm(spectra - point, axis=1), 1e-15)
+                    rising = ((point[band] - spectra[:, band]) / away).sum() > 0
+                    low, high = (low, point[band]) if rising else (point[band], high)
+        cost, ours = (np.linalg.norm(spectra - one, axis=1).sum() for one in (point, found.image[:, row, col]))
+        assert ours <= cost + 1e-6
+        if not np.isclose(spectra, point, atol=1e-4).all(axis=1).any():  # near a date the minimum is a kink
+            np.testing.assert_allclose(found.image[:, row, col], point, atol=3e-5)
+
+
 def test_geometric_median_agrees_with_hdstats(monkeypatch):
     signal = pytest.importorskip("scipy.signal")
     for gone in ("cwt", "ricker"):  # newer scipy has them no more; hdstats imports them for another purpose
