@@ -91,6 +91,44 @@ def test_mask2former_learns_from_matched_queries():
 
 
 @needs_extra
+@pytest.mark.parametrize(
+    ("name", "library", "backbone"),
+    [
+        ("mask2former-swin-t", "Swin", {"depths": [1] * 4, "num_heads": [1, 1, 2, 2], "embed_dim": 16}),
+        (
+            "mask2former-dinov2", "Dinov2WithRegisters",
+            {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56},
+        ),
+    ],
+)  # fmt: skip
+def test_mask2former_starts_from_a_stored_backbone_with_other_bands(tmp_path, name, library, backbone):
+    from unclouded.nn.timm_guard import import_transformers
+
+    transformers = import_transformers()
+    more = {"patch_size": 14, "num_register_tokens": 4} if name.endswith("dinov2") else {}
+    torch.manual_seed(0)
+    donor = getattr(transformers, f"{library}Model")(getattr(transformers, f"{library}Config")(**backbone, **more))
+    donor.save_pretrained(tmp_path)
+    small = {
+        "queries": 6, "hidden_dim": 32, "feature_size": 32, "mask_feature_size": 32, "encoder_layers": 1,
+        "decoder_layers": 3, "num_attention_heads": 2, "dim_feedforward": 32, "encoder_feedforward_dim": 32,
+    }  # fmt: skip
+    net = models.create(name, bands=5, pretrained=str(tmp_path), backbone=backbone, **small)
+    ours = net.net.model.pixel_level_module.encoder.state_dict()
+    same = 0
+    for key, value in donor.state_dict().items():
+        (mine,) = [found for own, found in ours.items() if own.endswith(key)] or [None]
+        if mine is not None and mine.shape == value.shape:
+            assert torch.equal(mine, value), key
+            same += 1
+        else:
+            assert "projection" in key or mine is None
+    assert same > 20
+    with torch.no_grad():
+        assert net.eval()(torch.rand(1, 5, 56, 56)).shape == (1, 4, 56, 56)
+
+
+@needs_extra
 def test_mask2former_scores_follow_its_queries():
     from unclouded.models.baselines_mask2former import Mask2Former
 

@@ -12,11 +12,15 @@ from unclouded import models
 from unclouded.data import sets
 from unclouded.errors import InputError
 from unclouded.experiments import Row, make_experiment, names, read_experiment
+from unclouded.train.config import DataPart
 from unclouded.train.config_file import protocols
+from unclouded.train.corpus import open_sources
+from unclouded.train.evaluate import open_test
 from unclouded.train.evaluate_judge import JUDGED, QUESTIONS
 from unclouded.train.evaluate_removal import METRICS, REGIONS
 from unclouded.train.evaluate_tables import CLASS_KINDS
 from unclouded.train.reproduce import COUNTS, Places, quick_config, reproduce, run_config
+from unclouded.train.reproduce_quick import make_fake
 
 NAMES = names()
 
@@ -76,6 +80,32 @@ def test_files_name_what_exists(name: str) -> None:
             assert row.mask in sets.get(test.data).masks
         if row.model is not None:
             assert row.model.name in models.names()
+
+
+def test_no_split_leaves_a_training_or_test_without_images(tmp_path: Path) -> None:
+    """At full size nothing stands in for an empty part. Made-up scenes are smaller than windows, and stay whole."""
+    cutting = ("patch", "stride", "edge", "empty")
+
+    def there(part: DataPart) -> DataPart:
+        make_fake(part.name, tmp_path / part.name)
+        options = {key: value for key, value in part.options.items() if key not in cutting}
+        return part.model_copy(update={"root": tmp_path / part.name, "options": options})
+
+    trained, tested = set(), set()
+    for name in NAMES:
+        table = read_experiment(name)
+        for spec in table.needed_runs().values():
+            config = run_config(spec)
+            if str(config.data) not in trained:
+                trained.add(str(config.data))
+                sources = open_sources(config.model_copy(update={"data": tuple(map(there, config.data))}))
+                for split in ("train", "choose"):
+                    assert any(source.records[split] for source in sources), (name, spec.extends, split)
+        for spec in table.tests.values():
+            part = DataPart(name=spec.data, options=spec.options, scheme=spec.scheme, where=spec.where)
+            if str((part, spec.part)) not in tested:
+                tested.add(str((part, spec.part)))
+                assert open_test(there(part), spec.part, task=table.task).records, (name, spec.data)
 
 
 def test_printed_figures_are_those_of_the_papers() -> None:

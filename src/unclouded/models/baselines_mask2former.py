@@ -113,6 +113,8 @@ class Mask2FormerSwin(Mask2Former):
         classes: number of classes k.
         queries: number of queries q.
         backbone: overrides of the library's Swin configuration.
+        pretrained: name or folder of a checkpoint for the backbone, e.g. ``microsoft/swin-tiny-patch4-window7-224``;
+            its first layer starts afresh where it does not fit. None starts from random weights.
         **options: overrides of the library's Mask2Former configuration.
     """
 
@@ -122,6 +124,7 @@ class Mask2FormerSwin(Mask2Former):
         classes: int = 4,
         queries: int = 100,
         backbone: dict[str, Any] | None = None,
+        pretrained: str | None = None,
         **options: Any,
     ) -> None:
         transformers = import_transformers()
@@ -132,8 +135,11 @@ class Mask2FormerSwin(Mask2Former):
             backbone_config=swin, num_labels=classes, num_queries=queries, **options
         )
         super().__init__(config, stride=32)
+        level = self.net.model.pixel_level_module
+        if pretrained is not None:
+            level.encoder = _started(transformers.SwinBackbone, swin, pretrained)
         # The library has it, a backbone of maps never uses it.
-        self.net.model.pixel_level_module.encoder.swin.layernorm.requires_grad_(False)
+        level.encoder.swin.layernorm.requires_grad_(False)
 
 
 @register("mask2former-dinov2")
@@ -145,6 +151,8 @@ class Mask2FormerDINOv2(Mask2Former):
         classes: number of classes k.
         queries: number of queries q.
         backbone: overrides of the library's DINOv2 configuration (default: base, patch 14, 518 pixels).
+        pretrained: name or folder of a checkpoint for the backbone, e.g. ``facebook/dinov2-with-registers-base``; its
+            first layer starts afresh where it does not fit. None starts from random weights.
         **options: overrides of the library's Mask2Former configuration.
     """
 
@@ -154,6 +162,7 @@ class Mask2FormerDINOv2(Mask2Former):
         classes: int = 4,
         queries: int = 100,
         backbone: dict[str, Any] | None = None,
+        pretrained: str | None = None,
         **options: Any,
     ) -> None:
         transformers = import_transformers()
@@ -173,13 +182,20 @@ class Mask2FormerDINOv2(Mask2Former):
         )
         super().__init__(config, stride=28)
         level = self.net.model.pixel_level_module
-        vision = transformers.Dinov2WithRegistersBackbone(dino)
+        vision = _started(transformers.Dinov2WithRegistersBackbone, dino, pretrained)
         vision.embeddings.mask_token.requires_grad_(False)  # of DINOv2's own training only
         vision.embeddings.interpolate_pos_encoding = MethodType(_positions, vision.embeddings)
         level.encoder = Pyramid(vision, width)
         level.decoder = type(level.decoder)(config, feature_channels=[width] * 4)
         with torch.no_grad():
             level.decoder.apply(self.net._init_weights)
+
+
+def _started(kind: Any, config: Any, pretrained: str | None) -> Any:
+    """A backbone with the weights of a checkpoint as far as they fit, or with random ones."""
+    if pretrained is None:
+        return kind(config)
+    return kind.from_pretrained(pretrained, config=config, ignore_mismatched_sizes=True)
 
 
 def _positions(embeddings: Any, tokens: Tensor, height: int, width: int) -> Tensor:

@@ -146,12 +146,12 @@ def fit(
     net, options = make_network(config)
     if fabric.global_rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / checkpoint.LAST).exists():
+        if (folder / checkpoint.LAST).exists():
+            log.info("going on with the run in %s", folder)
+        else:
             _store(config, sources, net, options)
     fabric.barrier()
     run = load_run(folder)
-    if fabric.global_rank == 0 and resume:
-        log.info("going on with the run in %s", folder)
     patches = Patches(config, sources, run.normalisers, run.front_end, run.descriptor)
     loss = Loss(config, net)
     job = Job(
