@@ -43,7 +43,7 @@ class S2Catalogue(DataSet):
 
     name = "s2-catalogue"
     title = "Sentinel-2 Cloud Mask Catalogue"
-    licence = "CC BY 4.0"
+    licence = "CC BY 4.0 (as far as known)"
     citation = "Francis et al. (2020): Sentinel-2 Cloud Mask Catalogue. Zenodo, doi:10.5281/zenodo.4172871"
     homepage = "https://zenodo.org/record/4172871"
     obtain = "Get subscenes.zip, masks.zip and classification_tags.csv from zenodo.org/record/4172871 and unpack them."
