@@ -265,6 +265,18 @@ def zip_bomb(folder: Path) -> Path:
     return zipped(product)
 
 
+@case(3, "would unpack to")
+def zip_that_claims_to_hold_more_than_any_product(folder: Path) -> Path:
+    archive = zipped(safe(folder))
+    content = bytearray(archive.read_bytes())
+    at = content.find(b"PK\x01\x02")
+    while at >= 0:  # the size of every entry of the central directory
+        content[at + 24 : at + 28] = b"\xf0\xff\xff\xff"
+        at = content.find(b"PK\x01\x02", at + 4)
+    archive.write_bytes(content)
+    return archive
+
+
 @case(3, "encrypted")
 def zip_with_a_password(folder: Path) -> Path:
     archive = zipped(safe(folder))
@@ -334,6 +346,20 @@ def tar_gz_bomb(folder: Path) -> Path:
     with (product / f"{LANDSAT}_MTL.txt").open("ab") as file:
         file.write(b" " * (20 << 20))
     return tarred(product, "w:gz")
+
+
+@case(3, "would unpack to")
+def tar_gz_with_an_image_that_is_a_bomb(folder: Path) -> Path:
+    archive = tarred(landsat(folder), "w:gz")
+    with tarfile.open(archive) as held, tarfile.open(folder / "bomb.tar.gz", "w:gz") as out:
+        for member in held:
+            out.addfile(member, held.extractfile(member))
+        bomb = tarfile.TarInfo(f"{LANDSAT}/{LANDSAT}_SR_B6.TIF")
+        bomb.size = 5 << 30
+        out.fileobj.write(bomb.tobuf(format=tarfile.GNU_FORMAT))  # type: ignore[union-attr]
+        out.fileobj.write(bytes(1 << 20))  # type: ignore[union-attr]
+    (folder / "bomb.tar.gz").replace(archive)
+    return archive
 
 
 # Metadata ---------------------------------------------------------------------------------------------------------

@@ -23,6 +23,11 @@ _LARGEST_TEXT = 8 * 1024 * 1024
 
 _MOST_FILES = 100_000
 
+_MOST_UNPACKED = 4 * 2**30
+_MOST_TIMES = 500
+"""An archive may unpack to that many bytes, or to that many times its own size where that is more. Whole products are
+smaller than 3 GB, and images of nothing but fill shrink to a hundredth; a bomb of zeros shrinks to a thousandth."""
+
 
 class Files:
     """The files of a product, by path relative to its root, with ``/`` between the parts.
@@ -51,10 +56,14 @@ class Files:
             return cls(root, names)
         if root.suffix.lower() == ".zip":
             with _archive_errors(root), zipfile.ZipFile(root) as archive:
+                _check_unpacked(root, sum(info.file_size for info in archive.infolist()))
                 return cls(root, _checked(root, [info.filename for info in archive.infolist()]), "zip")
         with _archive_errors(root), tarfile.open(root) as tar:
-            members = tar.getmembers()
-            for member in members:
+            members, unpacked = [], 0
+            for member in tar:  # one after the other, so that nothing of a bomb is unpacked
+                unpacked += member.size
+                _check_unpacked(root, unpacked)
+                members.append(member)
                 if not (member.isfile() or member.isdir()):
                     raise InputError(
                         f"{root} holds '{member.name}', which is a link or a device.",
@@ -197,6 +206,15 @@ def _walk(folder: Path) -> Iterator[Path]:
                     remedy="Pass the folder of a single product.",
                 )
             yield path
+
+
+def _check_unpacked(root: Path, size: int) -> None:
+    if size > max(_MOST_UNPACKED, _MOST_TIMES * root.stat().st_size):
+        raise InputError(
+            f"{root} would unpack to {size / 2**30:.3g} GiB or more, from {root.stat().st_size / 2**20:.3g} MiB.",
+            expected="Products of satellites do not shrink that much.",
+            remedy="Do not use this archive; download the product again from its source.",
+        )
 
 
 def _checked(root: Path, names: list[str]) -> list[str]:
