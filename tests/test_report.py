@@ -6,7 +6,10 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
+from odc.geo.geobox import GeoBox
 
 from unclouded.errors import InputError
 from unclouded.view.folder import scan
@@ -14,6 +17,7 @@ from unclouded.view.report import render, write_report
 
 from .fakes_command import run
 from .fakes_results import NO_PLACE, edit_item, write_result
+from .fakes_scene import UTM_GRID
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
@@ -96,6 +100,24 @@ def test_damaged_pictures_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixt
     (tmp_path / "one_quicklook.png").write_bytes(b"no picture")
     assert "one_quicklook.png cannot be read." in page_of(tmp_path).text
     assert "cannot be read" in caplog.text
+
+
+def picture_in(folder: Path) -> str:
+    (address,) = [one for one in page_of(folder).addresses if one.startswith("data:image/")]
+    return address
+
+
+def test_files_beside_a_picture_are_not_read(tmp_path: Path) -> None:
+    write_result(tmp_path / "in", "one", quicklook=False, geobox=GeoBox((2400, 2400), UTM_GRID.affine, UTM_GRID.crs))
+    before = picture_in(tmp_path / "in")
+    # overviews that GDAL finds by their name, on a file elsewhere
+    with rasterio.open(
+        tmp_path / "secret.tif", "w", driver="GTiff", dtype="uint8", count=1, height=1200, width=1200
+    ) as file:
+        file.write(np.full((1, 1200, 1200), 3, np.uint8))
+    for end in (".ovr", ".msk"):
+        (tmp_path / "in" / f"one_mask.tif{end}").symlink_to(tmp_path / "secret.tif")
+    assert picture_in(tmp_path / "in") == before
 
 
 @pytest.mark.parametrize(

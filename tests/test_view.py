@@ -23,8 +23,10 @@ import httpx
 from starlette.testclient import TestClient
 
 import unclouded.view
+from unclouded.display import hexadecimal
 from unclouded.errors import InputError
 from unclouded.view.app import HEADERS, make_app
+from unclouded.write.quicklook import TINTS
 
 from .fakes_results import NO_PLACE, edit_item, write_result
 from .fakes_server import serve
@@ -143,6 +145,13 @@ def test_images_of_folders_that_may_be_shown(tmp_path: Path, placed: bool) -> No
         where = {"x": middle, "y": lat}
     else:
         z, x, y, where = 8, 0, 0, {"x": 80.5, "y": 60}
+    # over its image a mask has the colours of the quicklook, and no colour where it is clear
+    mask = next(one for one in told["layers"] if one["name"] == "mask")
+    assert [one["title"] for one in mask["legend"]] == ["Thick cloud", "Thin cloud", "Cloud shadow"]
+    assert mask["legend"][0]["colour"] == hexadecimal(TINTS[1])
+    drawn = pixels(web.get(f"/tiles/{told['key']}/mask/{z}/{x}/{y}.png").content)
+    colours = {tuple(one) for one in drawn.reshape(4, -1).T.tolist()}
+    assert colours == {(*TINTS[1], 255), (*TINTS[2], 255), (0, 0, 0, 0)}
     image = pixels(web.get(f"/tiles/{told['key']}/image/{z}/{x}/{y}.png").content).astype(int)
     row = image[:, image[3].any(axis=1).argmax() + 5] if placed else image[:, 60]
     red = row[0][row[3] == 255]

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from ..errors import UncloudedError
 from . import tiles
-from .folder import Found, scan
+from .folder import Found, LayerFile, scan, tinted
 
 NAMES = ("127.0.0.1", "localhost", "[::1]")
 """Host names that are answered to."""
@@ -131,7 +131,7 @@ class _Viewer:
         if name == "image":
             content = self._image(found.key).tile(z, x, y)
         elif name in found.layers:
-            content = tiles.layer_tile(found.layers[name], z, x, y)
+            content = tiles.layer_tile(_shown(found, found.layers[name]), z, x, y)
         else:
             raise HTTPException(404)
         return Response(status_code=204) if content is None else Response(content, media_type="image/png")
@@ -170,10 +170,10 @@ class _Viewer:
         for layer in found.layers.values():
             try:
                 where = where or tiles.place(layer.path)
-                layers.append(_layer(layer))
+                layers.append(_layer(_shown(found, layer)))
             except UncloudedError as err:
                 notes.append(str(err))
-        if found.source is not None and tiles.may_show(found.source) and layers:
+        if _has_image(found) and layers:
             layers.insert(0, {"name": "image", "title": "Image", "kind": "colour"})
         return {
             "key": found.key,
@@ -188,10 +188,19 @@ class _Viewer:
         }
 
 
+def _has_image(found: Found) -> bool:
+    return found.source is not None and tiles.may_show(found.source)
+
+
+def _shown(found: Found, layer: LayerFile) -> LayerFile:
+    """A layer in the colours that it has on the map."""
+    return tinted(layer) if _has_image(found) else layer
+
+
 def _layer(layer: Any) -> dict[str, Any]:
     out: dict[str, Any] = {"name": layer.name, "title": layer.title, "kind": tiles.kind(layer)}
     if layer.classes:
-        shown = [one for one in layer.classes if one.value != layer.nodata]
+        shown = [one for one in layer.classes if one.value != layer.nodata and one.colour]
         out["legend"] = [{"colour": one.colour, "title": one.title} for one in shown]
     elif out["kind"] == "amount":
         out["range"] = tiles.amounts(layer)

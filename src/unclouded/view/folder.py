@@ -11,12 +11,14 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import unquote, urlsplit
 
+from ..display import hexadecimal
 from ..errors import InputError
+from ..write.quicklook import TINTS
 
 LARGEST = 8 * 2**20  # bytes of an item; those that unclouded writes have some ten thousand
 _TIFF = ("image/tiff", "image/vnd.stac.geotiff")
@@ -32,7 +34,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Swatch:
-    """One class of a layer: its code, title, colour as ``#RRGGBB``, and pixels where they were counted."""
+    """One class of a layer: its code, title, colour as ``#RRGGBB`` ("" to leave it out), and pixels if counted."""
 
     value: int
     title: str
@@ -94,6 +96,22 @@ class Found:
     layers: Mapping[str, LayerFile] = field(default_factory=dict)
     picture: Path | None = None
     source: Path | None = None
+
+
+def tinted(layer: LayerFile) -> LayerFile:
+    """A mask to be seen over its scene or beside its quicklook: in the colours of that, and without clear pixels.
+
+    White, the colour of thick cloud in the file, would not show on clouds. Other layers stay as they are.
+
+    >>> mask = LayerFile("mask", "M", Path("m.tif"), (Swatch(0, "Clear", "#78AA6E"), Swatch(1, "Thick", "#FFFFFF")))
+    >>> [one.colour for one in tinted(mask).classes]
+    ['', '#E69F00']
+    """
+    if layer.name != "mask":
+        return layer
+    colours = {0: "", **{value: hexadecimal(tint) for value, tint in TINTS.items()}}
+    classes = tuple(replace(one, colour=colours.get(one.value, one.colour)) for one in layer.classes)
+    return replace(layer, classes=classes)
 
 
 def scan(folder: str | Path, images: Sequence[Path] = ()) -> list[Found]:
@@ -189,7 +207,8 @@ def _layer(name: str, asset: Mapping[str, Any], path: Path) -> LayerFile:
         value, hint, count = one.get("value"), str(one.get("color_hint", "")), one.get("count")
         if isinstance(value, int) and not isinstance(value, bool):
             known = len(hint) == 6 and all(char in "0123456789abcdefABCDEF" for char in hint)
-            title = _text(one.get("title")) or _text(one.get("name")) or str(value)
+            word = _text(one.get("name")).replace("-", " ")
+            title = _text(one.get("title")) or word[:1].upper() + word[1:] or str(value)
             colour = f"#{hint.upper()}" if known else "#888888"
             classes.append(Swatch(value, title, colour, count if isinstance(count, int) and count >= 0 else None))
     bands = [_mapping(one) for one in _listed(asset.get("bands"))]

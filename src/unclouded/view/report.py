@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import html
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from .. import __version__
 from ..display import data_uri, jpeg, paint, png
 from ..errors import InputError
 from ..write.atomic import write_text
-from .folder import Found, LayerFile, scan
+from .folder import Found, LayerFile, scan, tinted
+from .tiles import opened
 
 _LOG = logging.getLogger("unclouded")
 _WIDEST = 1024
@@ -138,7 +138,9 @@ def _section(one: Found) -> str:
     facts = "".join(f"<tr><th>{_text(title)}</th><td>{_text(text)}</td></tr>" for title, text in one.facts)
     taken = f"<tr><th>taken</th><td>{_text(_taken(one.datetime) or 'not known')}</td></tr>"
     notes = "".join(f"<p>{_text(note)}</p>" for note in one.warnings)
-    tables = "".join(map(_classes, one.layers.values()))
+    # Beside a quicklook the table has its colours.
+    layers = map(tinted, one.layers.values()) if one.picture is not None else one.layers.values()
+    tables = "".join(map(_classes, layers))
     return (
         f'<section id="{one.key}"><h2>{_text(one.title)}</h2>{f"<div class=w>{notes}</div>" if notes else ""}'
         f"{_picture(one)}{tables}<table>{taken}{facts}</table></section>"
@@ -153,7 +155,8 @@ def _classes(layer: LayerFile) -> str:
     for one in layer.classes:
         count = one.count or 0
         share = f"{100 * count / seen:.1f} %" if seen and one.value != layer.nodata else ""
-        swatch = f'<svg width="16" height="16"><rect width="16" height="16" fill="{one.colour}"/></svg>'
+        fill = one.colour or "none"
+        swatch = f'<svg width="16" height="16"><rect width="16" height="16" fill="{fill}"/></svg>'
         rows += (
             f'<tr><td>{swatch}</td><td>{_text(one.title)}</td><td class="n">{count}</td><td class="n">{share}</td></tr>'
         )
@@ -163,27 +166,24 @@ def _classes(layer: LayerFile) -> str:
 
 def _picture(one: Found) -> str:
     """The quicklook, made smaller; without one the mask itself."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.enums import Resampling
+    from rasterio.errors import RasterioError
 
     mask = one.layers.get("mask")
     path = one.picture or (None if mask is None else mask.path)
     if path is None:
         return ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            file = rasterio.open(path, driver="PNG" if one.picture else "GTiff")
-        with file:
+        with opened(path, "PNG" if one.picture else "GTiff") as file:
             step = max(1.0, file.width / _WIDEST, file.height / (3 * _WIDEST))
             shape = (max(1, round(file.height / step)), max(1, round(file.width / step)))
             if one.picture is None:
                 codes: NDArray[np.uint8] = file.read(1, out_shape=shape)
                 source = data_uri(png(paint(codes.astype(np.uint8, copy=False))), "image/png")
             else:
-                colours = file.read([1, 2, 3], out_shape=(3, *shape), resampling=rasterio.enums.Resampling.average)
+                colours = file.read([1, 2, 3], out_shape=(3, *shape), resampling=Resampling.average)
                 source = data_uri(jpeg(np.moveaxis(colours.astype(np.uint8, copy=False), 0, -1)), "image/jpeg")
-    except (RasterioError, OSError, IndexError) as err:
+    except (InputError, RasterioError, OSError, IndexError) as err:
         _LOG.warning("%s cannot be read: %s", path, err)
         return f"<p class=w>{_text(path.name)} cannot be read.</p>"
     return f'<p><img alt="picture of {_text(one.id)}" src="{source}"></p>'

@@ -35,6 +35,7 @@ _OVERVIEW = 512
 _LONGEST_READ = 1024
 _GEOTIFF = (".tif", ".tiff")
 _CLOUD = ("thick-cloud", "thin-cloud")
+_NATURAL = ["red", "green", "blue"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def place(path: Path) -> Place:
     """
     from rasterio.warp import transform_bounds
 
-    with _opened(path) as file:
+    with opened(path) as file:
         if file.crs is None:
             return Place(file.width, file.height, None)
         return Place(file.width, file.height, transform_bounds(file.crs, "EPSG:4326", *file.bounds))
@@ -77,14 +78,14 @@ def layer_tile(layer: LayerFile, z: int, x: int, y: int) -> bytes | None:
     Raises:
         InputError: the file cannot be read.
     """
-    with _opened(layer.path) as file:
+    with opened(layer.path) as file:
         values = _window(file, layer, z, x, y)
     if values is None:
         return None
     if kind(layer) == "classes":
         table = np.zeros((256, 4), np.uint8)
         for one in layer.classes:
-            if 0 <= one.value <= 255 and one.value != layer.nodata:
+            if 0 <= one.value <= 255 and one.value != layer.nodata and one.colour:
                 table[one.value] = (*bytes.fromhex(one.colour[1:]), 255)
         codes = np.where(np.isfinite(values[0]) & (values[0] >= 0) & (values[0] < 256), values[0], 255)
         return _png(table[codes.astype(np.uint8)])
@@ -117,7 +118,7 @@ def layer_values(layer: LayerFile, x: float, y: float) -> list[dict[str, Any]] |
     from rasterio.warp import transform
     from rasterio.windows import Window
 
-    with _opened(layer.path) as file:
+    with opened(layer.path) as file:
         col, row = x, y
         if file.crs is not None:
             (east,), (north,) = transform("EPSG:4326", file.crs, [x], [y])
@@ -154,7 +155,13 @@ class SceneImage:
     def __init__(self, found: Found, roots: tuple[Path, ...]) -> None:
         self.scene = _open_source(found, roots)
         self._bands = [band.name for band in colour_bands(self.scene.bands)]
-        self._like = self.scene.read(overview_grid(self.scene.geobox), self._bands)
+        restored = found.layers.get("restored")
+        natural = [band.common_name for band in colour_bands(self.scene.bands)] == _NATURAL
+        if restored is not None and natural and set(_NATURAL) <= set(restored.bands):
+            # As bright as what was made of it, so that the two can be compared.
+            self._like = _overview_of(restored, restored.path.stat().st_mtime_ns)
+        else:
+            self._like = self.scene.read(overview_grid(self.scene.geobox), self._bands)
 
     def tile(self, z: int, x: int, y: int) -> bytes | None:
         """A tile as PNG, or None where the scene has nothing."""
@@ -254,7 +261,7 @@ def _open_source(found: Found, roots: tuple[Path, ...]) -> Scene:
         scene = open_scene(_own_assets(path, roots))
     else:
         if path.is_file():
-            with _opened(path):  # as a GeoTIFF, whatever else GDAL might take it for
+            with opened(path):  # as a GeoTIFF, whatever else GDAL might take it for
                 pass
         scene = open_scene(path)
     for source in scene.sources.values():
@@ -290,7 +297,7 @@ def _own_assets(path: Path, roots: tuple[Path, ...]) -> dict[str, Any]:
     for name, asset in assets.items():
         file = next((one for root in roots if (one := named_file(asset.get("href"), path, root)) is not None), None)
         if file is not None and file.suffix.lower() in _GEOTIFF:
-            with _opened(file):
+            with opened(file):
                 kept[name] = {**asset, "href": str(file)}
     return {**item, "assets": kept, "links": [{"rel": "self", "href": str(path)}]}
 
@@ -327,7 +334,7 @@ def _shown(count: int, layer: LayerFile) -> tuple[list[int], bool]:
     """Numbers of the bands to read, and whether they are to be added up."""
     names = list(layer.bands[:count])
     if kind(layer) == "colour":
-        common = [names.index(name) + 1 for name in ("red", "green", "blue") if name in names]
+        common = [names.index(name) + 1 for name in _NATURAL if name in names]
         return (common if len(common) == 3 else [min(number, count) for number in (1, 2, 3)]), False
     if set(_CLOUD) <= set(names):
         return [names.index(name) + 1 for name in _CLOUD], True
@@ -350,7 +357,7 @@ def _amounts(
 @lru_cache(maxsize=64)
 def _overview_of(layer: LayerFile, changed: int) -> NDArray[np.float32]:
     """A small picture of a whole layer; ``changed`` makes a new one where the file is a new one."""
-    with _opened(layer.path) as file:
+    with opened(layer.path) as file:
         indexes, added = _shown(file.count, layer)
         step = max(1.0, max(file.width, file.height) / _OVERVIEW)
         shape = (len(indexes), max(1, round(file.height / step)), max(1, round(file.width / step)))
@@ -359,7 +366,12 @@ def _overview_of(layer: LayerFile, changed: int) -> NDArray[np.float32]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, driver: str = "GTiff") -> Iterator[Any]:
+    """A raster, read as this one format and without the files beside it.
+
+    Raises:
+        InputError: it cannot be read, or has become a link since the folder was read.
+    """
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -375,7 +387,7 @@ def _opened(path: Path) -> Iterator[Any]:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="GTiff") as file:
+            with rasterio.open(path, driver=driver) as file:
                 yield file
     except (RasterioError, OSError) as err:
         raise InputError(

@@ -86,6 +86,7 @@ function show(index) {
   arrange();
   drawChart();
   element("values").replaceChildren();
+  element("hint").hidden = false;
 }
 
 function moment(datetime) {
@@ -117,7 +118,7 @@ function controls(result) {
       visible[box.checked ? "add" : "delete"](one.name);
       arrange();
     });
-    label.append(box, ` ${one.title}`);
+    label.append(box, one.title);
     const slider = make("input", undefined, { type: "range", min: 0, max: 1, step: 0.05, "data-opacity": one.name });
     slider.setAttribute("aria-label", `opacity of ${one.title}`);
     slider.value = String(opacity.get(one.name) ?? 1);
@@ -197,15 +198,22 @@ function drawChart() {
     .filter((one) => one.cover !== null && Number.isFinite(one.moment));
   const moments = spots.map((one) => one.moment);
   const [first, last] = [Math.min(...moments), Math.max(...moments)];
-  const x = (moment) => (first === last ? 160 : 30 + (260 * (moment - first)) / (last - first));
+  const x = (moment) => (first === last ? 165 : 40 + (250 * (moment - first)) / (last - first));
   const y = (cover) => 75 - 0.65 * cover;
   const parts = [0, 50, 100].flatMap((cover) => [
-    drawn("line", { x1: 28, x2: 296, y1: y(cover), y2: y(cover) }),
+    drawn("line", { x1: 34, x2: 296, y1: y(cover), y2: y(cover) }),
     drawn("text", { x: 0, y: y(cover) + 3 }, `${cover} %`),
   ]);
+  const day = (moment) => new Date(moment).toISOString().slice(0, 10);
+  if (first < last) {
+    parts.push(drawn("text", { x: 34, y: 94 }, day(first)), drawn("text", { x: 296, y: 94, "text-anchor": "end" }, day(last)));
+  } else if (spots.length) {
+    parts.push(drawn("text", { x: 165, y: 94, "text-anchor": "middle" }, day(first)));
+  }
   parts.push(drawn("polyline", { points: spots.map((one) => `${x(one.moment)},${y(one.cover)}`).join(" ") }));
   for (const one of spots) {
-    const dot = drawn("circle", { cx: x(one.moment), cy: y(one.cover), r: 4, class: results[one.index] === current ? "on" : "" });
+    const on = results[one.index] === current;
+    const dot = drawn("circle", { cx: x(one.moment), cy: y(one.cover), r: on ? 6 : 4, class: on ? "on" : "" });
     dot.append(drawn("title", {}, `${one.id}: ${one.cover.toFixed(1)} %`));
     dot.addEventListener("click", () => show(one.index));
     parts.push(dot);
@@ -229,6 +237,7 @@ async function showValues(at) {
     row.append(make("th", values.length > 1 ? `${layer}, ${name}` : layer), make("td", text));
     return row;
   }));
+  element("hint").hidden = true;
   element("values").replaceChildren(...(rows.length ? rows : [make("caption", "Nothing here.")]));
 }
 
