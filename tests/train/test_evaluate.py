@@ -224,6 +224,36 @@ def test_trained_runs_see_images_as_in_training(tiny) -> None:
     assert found["accuracy"].value == pytest.approx(logged["accuracy"], abs=1e-5)
 
 
+def test_the_stages_of_cloudmamba_are_kept_and_drawn(tiny, tmp_path: Path) -> None:
+    """Accepted where U = 1 - 2 |P - 0.5| lies below gamma; the fused map is the coarse one there, else the refined."""
+    options = {"width": 4, "cap": 8, "levels": 2, "mamba": "none", "classes": 1}
+    run = fit(
+        tiny(
+            model={"name": "cloudmamba", "options": options}, classes="cloud", loss={"kind": "cloudmamba"}, steps=1,
+            epochs=None, bands=["B04", "B08", "B11"],
+        )
+    )  # fmt: skip
+    test = open_test(DataPart(name="simulated", options={"images": 1, "choose": 0, "test": 1, "size": 45}))
+    contestant = TrainedRun(run, "last")
+    sample = test.data.read(test.records[0])
+    gamma = float(np.median(contestant.says(test.data, test.records[0], sample).maps["uncertainty"]))
+    contestant.net.gamma = gamma  # so that a network that has learned nothing accepts half of the pixels
+    said = contestant.says(test.data, test.records[0], sample)
+    assert list(said.maps) == ["coarse", "uncertainty", "accepted", "refined", "fused"]
+    coarse, unsure, accepted, refined, fused = said.maps.values()
+    np.testing.assert_allclose(unsure, 1 - 2 * np.abs(coarse - 0.5), atol=1e-5)
+    np.testing.assert_array_equal(accepted, unsure < gamma)
+    assert 0 < accepted.mean() < 1
+    np.testing.assert_allclose(fused, np.where(accepted == 1, coarse, refined), atol=1e-6)
+    assert said.probability is not None
+    np.testing.assert_allclose(said.probability[1], fused, atol=1e-6)
+    pytest.importorskip("matplotlib")
+    from unclouded.train.evaluate_plots import stages_plot
+
+    assert stages_plot(sample, said, tmp_path / "stages.png") == tmp_path / "stages.png"
+    assert stages_plot(sample, Said(said.codes), tmp_path / "none.png") is None
+
+
 def test_images_larger_than_patches_are_covered(tiny) -> None:
     run = fit(tiny(steps=1, epochs=None))
     test = open_test(DataPart(name="simulated", options={"images": 1, "choose": 0, "test": 1, "size": 75}))
