@@ -1,11 +1,12 @@
 """Accuracy of the default model on images labelled by people, which it was not trained on, beside a peer.
 
-    python benchmarks/accuracy.py --data DATA --models runs/default/models-1 [--peer] [--buffer PX] [--json FILE]
-        [--card CARD] [--pictures FOLDER]
+    python benchmarks/accuracy.py --data DATA --models runs/default/models-1 [--seeds FOLDER...] [--peer] [--buffer PX]
+        [--json FILE] [--card CARD] [--pictures FOLDER]
 
 The network has seen none of these images. Its calibration, which sets where cloud begins, was fitted on them: so every
 image is scored with one that has not seen its fold, and --models is the folder where `default_model finish` wrote them.
-The shipped calibration has seen all. --buffer grows the clouds of every contestant
+The shipped calibration has seen all. --seeds names the folders of further trainings, of which all bands are judged.
+--buffer grows the clouds of every contestant
 by so many pixels before they are scored. Counts are pooled over the pixels of a set; intervals are 95 % bootstrap
 intervals over scenes (none for fewer than four). Shadow is judged only in images that hold a shadow label. The peer is
 ukis-csmask 1.0.0 (Apache-2.0), on the same pixels, at the pixel size it was made for (20 m for 10 m images):
@@ -147,7 +148,7 @@ def calibration_error(probability: Sequence[NDArray[np.float32]], truth: Sequenc
     return float(sum(gaps))
 
 
-def measure(data: Path, models: Path, with_peer: bool, buffer: int) -> dict[str, Any]:
+def measure(data: Path, models: Path, seeds: Sequence[Path], with_peer: bool, buffer: int) -> dict[str, Any]:
     """All figures, by set and by contestant."""
     report: dict[str, Any] = {}
     for title, read in SETS.items():
@@ -162,6 +163,9 @@ def measure(data: Path, models: Path, with_peer: bool, buffer: int) -> dict[str,
                 if subset is None:
                     probability, truth = judged_pixels(samples, said)
                     doubt = [doubted(sample, one) for sample, one in zip(samples, said, strict=True)]
+        for folder in seeds:
+            rows = [(sample, ours(sample, None, folder).classes) for sample in samples]
+            found[f"unclouded, all, {folder.name}"] = rows
         if with_peer:
             for size in (6, 4):
                 codes = [(sample, peer(sample, size)) for sample in samples]
@@ -284,13 +288,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, help="folder of the networks of the folds")
+    parser.add_argument("--seeds", type=Path, nargs="*", default=[], help="the same of further trainings")
     parser.add_argument("--buffer", type=int, default=0, help="pixels that every contestant's clouds are grown by")
     parser.add_argument("--peer", action="store_true", help="measure ukis-csmask on the same pixels too")
     parser.add_argument("--json", type=Path, help="also write the figures as JSON")
     parser.add_argument("--pictures", type=Path, help="folder for pictures of the worst images of every set")
     parser.add_argument("--card", type=Path, help="write our figures into this model card")
     arguments = parser.parse_args()
-    report = measure(arguments.data, arguments.models, arguments.peer, arguments.buffer)
+    report = measure(arguments.data, arguments.models, arguments.seeds, arguments.peer, arguments.buffer)
     for title, part in report.items():
         print(f"\n### {title}: {part['images']} images, ", end="")
         print(f"calibration error of cloud probability {part['calibration error of cloud probability']:.3f}\n")
@@ -325,7 +330,7 @@ def card_figures(report: dict[str, Any]) -> tuple[Figure, ...]:
         error = part["calibration error of cloud probability"]
         out.append(Figure(data=title, metric="calibration error of cloud", value=error, images=part["images"]))
         for name, row in part["results"].items():
-            if name.startswith("unclouded"):
+            if name.removeprefix("unclouded, ") in SUBSETS:
                 for metric, cell in row.items():
                     span = cell["interval"]
                     note = f"bands: {name.removeprefix('unclouded, ')}"

@@ -196,3 +196,18 @@ def test_l1_ssim_adds_up():
     expected = (x - y).abs().mean() + 1.0 - losses.ssim(x, y).mean()
     torch.testing.assert_close(losses.l1_ssim(x, y), expected)
     np.testing.assert_allclose(losses.l1_ssim(x, y, ssim_weight=0.0), (x - y).abs().mean())
+
+
+def test_certain_groups_cost_what_coarse_sets_cost() -> None:
+    groups = ((0, 1, 2), (3, 4), (5,))
+    logits = torch.randn(2, 7, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    label = torch.randint(0, 3, (2, 5, 6), generator=torch.Generator().manual_seed(1))
+    probability = F.one_hot(label, 3).movedim(3, 1).double()
+    sets = torch.zeros(2, 7, 5, 6, dtype=torch.bool)
+    for number, group in enumerate(groups):
+        sets[:, group[0]] |= label == number  # one member stands for its group
+    expected = losses.coarse_set_cross_entropy(logits, sets, groups)
+    found = losses.group_cross_entropy(logits, probability, groups)
+    assert found.shape == label.shape
+    torch.testing.assert_close(found.mean(), expected)
+    assert (losses.group_cross_entropy(logits, 0 * probability, groups) == 0).all()

@@ -16,9 +16,12 @@ from unclouded.data.default_corpus import FOLDS, S2, l8biome, with_roles  # noqa
 from unclouded.data.sample import Sample  # noqa: E402
 from unclouded.descriptors import slot_weights  # noqa: E402
 from unclouded.errors import InputError  # noqa: E402
-from unclouded.train import checkpoint, loop  # noqa: E402
-from unclouded.train.batches import Crops, pasted  # noqa: E402
+from unclouded.scene import Band  # noqa: E402
+from unclouded.train import checkpoint, lessons, loop  # noqa: E402
+from unclouded.train.batches import Crops  # noqa: E402
+from unclouded.train.lessons import Lessons, make_lessons  # noqa: E402
 from unclouded.train.scores import four_probabilities, predict_sample, summary, tally  # noqa: E402
+from unclouded.train.tiles import MIXTURE, Tiles, blended, pasted  # noqa: E402
 
 BANDS = tuple(S2.values())
 
@@ -34,40 +37,82 @@ def sample(name: str, split: str = "train", source: str = "l8biome", background:
     return Sample(name, source, name, split, image, sets, BANDS, 20.0, "toa", background)
 
 
-SAMPLES = [sample("a"), sample("bb", background=True), sample("ccc", source="sen12mscr"), sample("dddd", "choose")]
+SAMPLES = [
+    sample("a"),
+    sample("bb", background=True),
+    sample("ccc", source="sen12mscr"),
+    sample("dddd", "choose"),
+    sample("eeeee", source="dsen2", background=True),
+]
+TRAIN = [one for one in SAMPLES if one.split == "train"]
+
+
+def bright_is_cloud(image: np.ndarray, bands: tuple[Band, ...], level: str) -> np.ndarray:
+    """A teacher of three probabilities."""
+    cloud = (np.nan_to_num(image[1]) > 0.4).astype(np.float32)
+    return np.stack([0.8 - 0.7 * cloud, 0.1 + 0.8 * cloud, np.full_like(cloud, 0.1) - 0.1 * cloud])
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Lessons:
+    """Six lessons of :func:`bright_is_cloud`."""
+    folder = tmp_path_factory.mktemp("lessons")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lessons, "teacher_probability", bright_is_cloud)
+        make_lessons(TRAIN, folder, 6, workers=1)
+    return Lessons(folder)
+
 TINY = loop.Settings(
     options=(("widths", (8, 8, 8, 8)),), steps=6, batch=2, side=64, warm_up=2, check_every=3, precision="fp32"
 )
 
 
-def test_the_loss_asks_the_coarse_question_first() -> None:
+def test_the_loss_asks_the_coarse_question_first(taught: Lessons) -> None:
     """Thin called thick costs a fifth of its cross-entropy; cloud called clear costs all of it and a fifth more."""
-    crops = Crops([one for one in SAMPLES if one.split == "train"], 64, seed=1)
-    batch = crops.batch(0, 1)
+    batch = Crops(taught, TRAIN, 64, seed=1).batch(0, 1)
     thin, thick, land = (SEVEN.index(name) for name in ("thin", "thick", "land"))
     batch.sets = torch.zeros(1, 7, 4, 4, dtype=torch.bool)
     batch.sets[:, thin] = True
-    costs = {}
-    for called in (thin, thick, land):
-        logits = torch.zeros(1, 7, 4, 4)
-        logits[:, called] = 20.0
-        costs[called] = float(loop.total_loss({"logits": logits}, batch, TINY))
-    assert costs[thin] == pytest.approx(0, abs=1e-4)
-    assert costs[thick] == pytest.approx(0.2 * 20, rel=1e-3)
-    assert costs[land] == pytest.approx(1.2 * 20, rel=0.05)
+    for teacher in (0.0, 1.0):  # the teacher says nothing, or cloud
+        batch.taught = torch.tensor([0.0, teacher, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+        costs = {}
+        for called in (thin, thick, land):
+            logits = torch.zeros(1, 7, 4, 4)
+            logits[:, called] = 20.0
+            costs[called] = float(loop.total_loss({"logits": logits}, batch, TINY))
+        assert costs[thin] == pytest.approx(0, abs=1e-4)
+        assert costs[thick] == pytest.approx(0.2 * 20, rel=1e-3)
+        assert costs[land] == pytest.approx(1.2 * 20, rel=0.05)
 
 
-def test_batches_depend_on_seed_and_step_only() -> None:
-    train = [one for one in SAMPLES if one.split == "train"]
-    first, again = (Crops(train, 64, seed=5).batch(3, 4) for _ in range(2))
-    later = Crops(train, 64, seed=5).batch(4, 4)
+def test_the_teacher_is_followed_where_it_is_unsure(taught: Lessons) -> None:
+    """The loss is least where the network gives the teacher's probabilities."""
+    batch = Crops(taught, TRAIN, 64, seed=1).batch(0, 1)
+    batch.sets = torch.zeros(1, 7, 4, 4, dtype=torch.bool)
+    batch.taught = torch.tensor([0.5, 0.3, 0.2]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    logits = torch.zeros(1, 7, 4, 4, requires_grad=True)
+    optimiser = torch.optim.Adam([logits], 0.05)
+    for _ in range(300):
+        optimiser.zero_grad()
+        loop.total_loss({"logits": logits}, batch, TINY).backward()
+        optimiser.step()
+    found = logits.detach().softmax(dim=1)[0, :, 0, 0]
+    assert found[:3].sum() == pytest.approx(0.5, abs=0.02)
+    assert found[3:5].sum() == pytest.approx(0.3, abs=0.02)
+    assert found[5] == pytest.approx(0.2, abs=0.02)
+
+
+def test_batches_depend_on_seed_and_step_only(taught: Lessons) -> None:
+    first, again = (Crops(taught, TRAIN, 64, seed=5).batch(3, 4) for _ in range(2))
+    later = Crops(taught, TRAIN, 64, seed=5).batch(4, 4)
     assert torch.equal(first.image, again.image)
     assert torch.equal(first.sets, again.sets)
+    assert torch.equal(first.taught, again.taught)
     assert not torch.equal(first.image, later.image)
 
 
-def test_batches_are_well_formed() -> None:
-    crops = Crops([one for one in SAMPLES if one.split == "train"], 64, seed=1)
+def test_batches_are_well_formed(taught: Lessons) -> None:
+    crops = Crops(taught, TRAIN, 64, seed=1)
     for step in range(12):
         batch = crops.batch(step, 4)
         assert torch.isfinite(batch.image).all()
@@ -76,8 +121,64 @@ def test_batches_are_well_formed() -> None:
         assert ((filled > 0).sum(dim=1) >= 2).all(), "two slots at least"
         missing = batch.sets[:, SEVEN.index("no-data")]
         assert (batch.image.abs().sum(dim=1)[missing] == 0).all()
+        total = batch.taught.sum(dim=1)
+        assert (total[missing] == 0).all()
+        np.testing.assert_allclose(total[~missing], 1.0, atol=0.01)
         padding = batch.descriptors[:, :, :74].abs().sum(dim=2) == 0
         assert (batch.slots.sum(dim=2)[padding] == 0).all()
+
+
+def test_pictures_have_labels_and_no_teacher(taught: Lessons) -> None:
+    colours = tuple(S2[name] for name in ("B02", "B03", "B04"))
+    image = np.random.default_rng(0).uniform(0, 1, (3, 80, 80)).astype(np.float32)
+    sets = np.full((80, 80), lab.CLOUD, np.uint8)
+    picture = Sample("p", "l8_bqa", "p", "train", image, sets, colours, 30.0, "counts")
+    crops = Crops(taught, [picture], 64, seed=1)
+    found = [crops.crop(np.random.default_rng(seed)) for seed in range(80)]
+    of_pictures = [crop for crop in found if not crop.taught.any()]
+    assert 0 < len(of_pictures) < 20
+    assert all((crop.sets == lab.CLOUD).all() and crop.bands == colours for crop in of_pictures)
+
+
+def test_tiles_of_every_kind_are_whole() -> None:
+    tiles = Tiles(TRAIN, seed=1, side=128)
+    seen = set()
+    for number in range(60):
+        tile = tiles.draw(number)
+        seen.add(tile.kind)
+        assert tile.image.shape == (len(tile.bands), 128, 128)
+        assert tile.sets.shape == (128, 128)
+        assert (tile.sets > 0).all()
+        assert np.isnan(tile.image).any(axis=0).sum() == (tile.sets == lab.MISSING).sum()
+    assert seen == set(MIXTURE)
+    np.testing.assert_array_equal(tiles.draw(7).image, Tiles(TRAIN, seed=1, side=128).draw(7).image)
+
+
+def test_lessons_are_what_the_teacher_said_and_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lessons, "teacher_probability", bright_is_cloud)
+    make_lessons(TRAIN, tmp_path, 3, workers=1)
+    times = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    counted: list[int] = []
+    make_lessons(TRAIN, tmp_path, 5, workers=2, progress=counted.append)
+    assert counted == [4, 5]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{number:05d}.npz" for number in range(5)]
+    assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in times.items())
+    tile, lesson = Tiles(TRAIN, seed=1).draw(2), Lessons(tmp_path).read(2)
+    assert lesson.bands == tile.bands
+    np.testing.assert_array_equal(lesson.sets, tile.sets)
+    np.testing.assert_allclose(lesson.image, tile.image, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(lesson.taught, bright_is_cloud(tile.image, tile.bands, tile.level), atol=0.003)
+    (tmp_path / "00000.npz").rename(tmp_path / "00009.npz")
+    with pytest.raises(InputError, match="one of them number 9"):
+        Lessons(tmp_path)
+
+
+def test_a_blend_leaves_open_what_either_image_may_be() -> None:
+    dark, bright = np.full((2, 4, 4), 0.1, np.float32), np.full((2, 4, 4), 0.9, np.float32)
+    clear, thick = np.full((4, 4), lab.CLEAR, np.uint8), np.full((4, 4), lab.THICK, np.uint8)
+    image, sets = blended(dark, clear, bright, thick, np.random.default_rng(0))
+    assert 0.25 <= image.min() == image.max() <= 0.75
+    assert (sets == lab.CLEAR | lab.THICK).all()
 
 
 def test_band_choices_are_shares() -> None:
@@ -104,9 +205,9 @@ def test_pictures_are_stretched_to_eight_bits() -> None:
     np.testing.assert_allclose(out * 255, np.round(out * 255), atol=1e-3)
 
 
-def test_training_goes_on_exactly_after_a_stop(tmp_path: Path) -> None:
+def test_training_goes_on_exactly_after_a_stop(tmp_path: Path, taught: Lessons) -> None:
     torch.set_num_threads(1)
-    whole = loop.train(SAMPLES, tmp_path / "whole", TINY)
+    whole = loop.train(SAMPLES, taught, tmp_path / "whole", TINY)
     original = checkpoint.save
 
     class Killed(RuntimeError):
@@ -120,29 +221,29 @@ def test_training_goes_on_exactly_after_a_stop(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save", save_then_stop)
         with pytest.raises(Killed):
-            loop.train(SAMPLES, tmp_path / "parts", TINY)
-    resumed = loop.train(SAMPLES, tmp_path / "parts", TINY)
+            loop.train(SAMPLES, taught, tmp_path / "parts", TINY)
+    resumed = loop.train(SAMPLES, taught, tmp_path / "parts", TINY)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
     assert (tmp_path / "parts" / "log.csv").read_text(encoding="utf-8").count("\n") == 3
 
 
-def test_a_run_stopped_early_is_the_beginning_of_the_whole(tmp_path: Path) -> None:
+def test_a_run_stopped_early_is_the_beginning_of_the_whole(tmp_path: Path, taught: Lessons) -> None:
     torch.set_num_threads(1)
-    whole = loop.train(SAMPLES, tmp_path / "whole", TINY).state_dict()
+    whole = loop.train(SAMPLES, taught, tmp_path / "whole", TINY).state_dict()
     for _ in range(2):
-        loop.train(SAMPLES, tmp_path / "part", TINY, until=3)
+        loop.train(SAMPLES, taught, tmp_path / "part", TINY, until=3)
         assert torch.load(tmp_path / "part" / "last.pt", weights_only=True)["step"] == 3
-    rest = loop.train(SAMPLES, tmp_path / "part", TINY).state_dict()
+    rest = loop.train(SAMPLES, taught, tmp_path / "part", TINY).state_dict()
     assert all(torch.equal(value, rest[key]) for key, value in whole.items())
     with pytest.raises(InputError, match="stop after 4 steps"):
-        loop.train(SAMPLES, tmp_path / "part", TINY, until=4)
+        loop.train(SAMPLES, taught, tmp_path / "part", TINY, until=4)
 
 
-def test_other_settings_do_not_resume(tmp_path: Path) -> None:
-    loop.train(SAMPLES, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 1}))
+def test_other_settings_do_not_resume(tmp_path: Path, taught: Lessons) -> None:
+    loop.train(SAMPLES, taught, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 1}))
     with pytest.raises(InputError, match="steps was 1, is 2"):
-        loop.train(SAMPLES, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 2}))
+        loop.train(SAMPLES, taught, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 2}))
 
 
 def test_scores_judge_only_what_labels_tell() -> None:

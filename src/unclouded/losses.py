@@ -147,6 +147,26 @@ def coarse_set_cross_entropy(
     return set_cross_entropy(logits, coarsen(target, groups, logits.shape[1]), weight=weight)
 
 
+def group_cross_entropy(logits: Tensor, probability: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """Cross-entropy between given probabilities of groups of classes and those of the network, pixel by pixel.
+
+    Args:
+        logits: (n, k, h, w).
+        probability: of the groups, (n, g, h, w); where all are 0 the loss is 0.
+        groups: g disjoint groups of class indices; classes in none of them take their share of the probability.
+
+    Returns:
+        (n, h, w).
+
+    >>> even, sure = torch.zeros(1, 4, 1, 1), torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+    >>> round(group_cross_entropy(even, sure, [(0, 1, 2), (3,)]).item(), 4)  # -ln(1/4)
+    1.3863
+    """
+    log_p = F.log_softmax(logits, dim=1)
+    of_groups = torch.stack([log_p[:, list(group)].logsumexp(dim=1) for group in groups], dim=1)
+    return -(probability * of_groups).sum(dim=1)
+
+
 def _reduce(loss: Tensor, known: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
     loss = torch.where(known, loss, torch.zeros_like(loss))
     share = known.to(loss.dtype) if weight is None else known * weight.to(loss.dtype)

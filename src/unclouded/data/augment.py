@@ -19,12 +19,12 @@ Image = NDArray[np.float32]
 Sets = NDArray[np.uint8]
 
 BAND_CHOICES: tuple[tuple[float, tuple[str, ...] | None], ...] = (
-    (0.34, None),  # everything that is there
-    (0.16, ("blue", "green", "red")),
-    (0.18, ("blue", "green", "red", "nir")),
-    (0.13, ("coastal", "blue", "green", "red", "rededge", "nir", "watervapour", "swir16", "swir22")),  # no cirrus
+    (0.30, None),  # everything that is there
+    (0.20, ("blue", "green", "red")),
+    (0.20, ("blue", "green", "red", "nir")),
+    (0.12, ("coastal", "blue", "green", "red", "rededge", "nir", "watervapour", "swir16", "swir22")),  # no cirrus
     (0.12, ("blue", "green", "red", "nir", "swir16", "swir22")),
-    (0.07, ("random",)),
+    (0.06, ("random",)),
 )
 """Which bands a training image keeps: probability and slot names."""
 

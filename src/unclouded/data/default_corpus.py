@@ -235,7 +235,7 @@ def landsat_crops(root: Path) -> Iterator[Sample]:
 
 
 def wide_views(root: Path) -> Iterator[Sample]:
-    """Cloudy Level-2A products at 60 and 120 m under teacher labels, taken as if their pixels were 30 m.
+    """Level-2 products at 60 to 600 m under teacher labels, taken as if their pixels were 30 m.
 
     Clouds look much alike from one size of pixel to the next; the network is meant for 10 to 60 m.
     """
@@ -252,6 +252,23 @@ def wide_views(root: Path) -> Iterator[Sample]:
             name = f"ireland_{y}_{x}"
             yield Sample(name, "safe_60m", "ireland", "train", image[:, *part], sets[part], bands, 30.0, "boa")
     four = tuple(S2[name] for name in ("B02", "B03", "B04", "B08"))
+    seven = tuple(OLI[f"B{number}"] for number in range(1, 8))
+    products = *root.glob("landsat/LC08_L2S*_02_T2/*_SR_B1.TIF"), *root.glob("stac/landsat_c2_*/*_SR_B1.TIF")
+    for path in sorted(products):
+        stem = path.name.removesuffix("_SR_B1.TIF")
+        dn = np.stack([_read(path.with_name(f"{stem}_SR_{band.name}.TIF"))[0] for band in seven])
+        image = np.where(dn == 0, np.nan, dn.astype(np.float32) * 2.75e-5 - 0.2).astype(np.float32)
+        yield Sample(stem, "landsat_l2", stem, "train", image, teacher_sets(image, seven, "boa", 1), seven, 30.0, "boa")
+    folder = root / "stac/s2_cog_29RKH"
+    twelve = tuple(band for name, band in S2.items() if name != "B10")
+    fine = _read(folder / "B02.tif").shape[1:]
+    planes = []
+    for band in twelve:
+        plane = _read(folder / f"{band.name}.tif")
+        rows, cols = (np.arange(size) * old // size for size, old in zip(fine, plane.shape[1:], strict=True))
+        planes.append(plane[:, rows][:, :, cols])
+    image = _scaled(np.concatenate(planes))
+    yield Sample("29RKH", "desert", "29RKH", "train", image, teacher_sets(image, twelve, "boa", 1), twelve, 30.0, "boa")
     for path in sorted((root / "stac/mapchete_s2_l2a").glob("*/S2*/B02.tif")):
         image = _scaled(np.concatenate([_read(path.with_name(f"{band.name}.tif")) for band in four]))
         sets = teacher_sets(image, four, "boa", 1)

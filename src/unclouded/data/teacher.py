@@ -92,7 +92,9 @@ def _network(size: int, product: str) -> tuple[Any, dict[str, Any]]:
     folder = Path(found.origin).parent
     name = f"model_{size}b_{product}"
     info = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    return onnxruntime.InferenceSession(str(folder / f"{name}.onnx")), info
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # tiles are labelled by several processes
+    return onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options), info
 
 
 def _tiled(session: Any, stack: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,14 +1,15 @@
 """Builds the default model from a folder of real imagery, one command per step.
 
     python -m unclouded.train.default_model prepare --data DATA --work runs/default
+    python -m unclouded.train.default_model teach   --work runs/default
     python -m unclouded.train.default_model fit     --work runs/default
     python -m unclouded.train.default_model finish  --work runs/default --out src/unclouded/weights
 
-``prepare`` reads and labels the imagery. ``fit`` trains without any image that people labelled, and resumes where it
-stopped. ``finish`` calibrates on the images that people labelled and exports with a card. To measure what it ships, it
-also writes one card for each quarter of these images, calibrated on the other three: so neither network nor calibration
-has seen the image that is scored. docs/default-model.md tells what was measured, and why labels made by people do not
-train the network.
+``prepare`` reads the imagery. ``teach`` draws tiles of it, without any image that people labelled, and asks the teacher
+about each. ``fit`` trains on these. Both go on where they were stopped. ``finish`` calibrates on the images that people
+labelled and exports with a card. To measure what it ships, it also writes one card for each quarter of these images,
+calibrated on the other three: so neither network nor calibration has seen the image that is scored.
+docs/default-model.md tells what was measured, and why labels made by people do not train the network.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ from ..infer.calibrate import probabilities
 from ..models.card import ModelCard, TrainingSource
 from .calibration import fit_calibration, fit_guarantees
 from .export import export
+from .lessons import FOLDER, Lessons, make_lessons
 from .loop import Settings, train
 from .scores import predict_sample
 
 ARCHITECTURE = "slots-unet"
-OPTIONS: dict[str, Any] = {"widths": (24, 48, 96, 160), "depth": 1, "logarithms": True, "details": 16}
+OPTIONS: dict[str, Any] = {"widths": (16, 48, 96, 160), "depth": 1, "logarithms": True, "details": 16}
+LESSONS = 6000
 
 SOURCES: dict[str, tuple[str, Any, str, str]] = {
     "sen12mscr": (
@@ -63,6 +66,10 @@ SOURCES: dict[str, tuple[str, Any, str, str]] = {
                    "ukis-csmask labels"),
     "safe_60m": ("a Sentinel-2 L2A product of Ireland at 60 m", "teacher", "Apache-2.0 repository; Copernicus",
                  "ukis-csmask labels"),
+    "landsat_l2": ("three Landsat-8 Level-2 scenes at 450 to 600 m, one of Antarctica", "teacher",
+                   "Apache-2.0, BSD-3 repositories; USGS public domain", "ukis-csmask labels"),
+    "desert": ("a Sentinel-2 L2A desert tile at 100 m", "teacher", "BSD-3 repository; Copernicus",
+               "ukis-csmask labels"),
     "mapchete": ("five Sentinel-2 L2A dates of Austria at 120 m", "teacher", "MIT; Copernicus", "ukis-csmask labels"),
     "l8_bqa": ("8-bit Landsat-8 RGB patches with quality-band labels", "algorithmic", "not stated; USGS public domain",
                "uncalibrated pictures"),
@@ -106,11 +113,25 @@ def prepare(data: Path, work: Path) -> None:
 
 @main.command()
 @click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--steps", default=12000, show_default=True, help="Steps over which the rate falls to nothing.")
-@click.option("--until", default=5000, show_default=True, help="Stop after so many of them.")
+@click.option("--count", default=LESSONS, show_default=True, help="Tiles.")
+@click.option("--workers", default=2, show_default=True, help="Processes.")
+def teach(work: Path, count: int, workers: int) -> None:
+    """Draw tiles and ask the teacher about them, or go on where that stopped."""
+    learned = [sample for sample in with_roles(_samples(work)) if sample.split == "train"]
+
+    def progress(done: int) -> None:
+        if done % 100 == 0:
+            logging.info("%d of %d lessons", done, count)
+
+    make_lessons(learned, work / FOLDER, count, workers=workers, progress=progress)
+
+
+@main.command()
+@click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--steps", default=10000, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=1, show_default=True)
-def fit(work: Path, steps: int, until: int, threads: int, seed: int) -> None:
+def fit(work: Path, steps: int, threads: int, seed: int) -> None:
     """Train, or go on where it stopped."""
     torch.set_num_threads(threads)
     settings = Settings(
@@ -119,9 +140,9 @@ def fit(work: Path, steps: int, until: int, threads: int, seed: int) -> None:
         steps=steps,
         seed=seed,
         learning_rate=2e-3,
-        shadow_weight=3.0,
+        check_every=2000,
     )
-    train(with_roles(_samples(work)), _folder(work, seed), settings, until)
+    train(with_roles(_samples(work)), Lessons(work / FOLDER), _folder(work, seed), settings)
 
 
 @main.command()

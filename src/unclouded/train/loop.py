@@ -28,16 +28,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import models
-from ..classes import SEVEN
 from ..data.sample import Sample
 from ..errors import InputError, MissingDependencyError, ModelError, UncloudedError
-from ..losses import coarse_set_cross_entropy, set_cross_entropy
+from ..losses import coarsen, group_cross_entropy, set_cross_entropy
 from ..nn.timm_guard import import_torchvision
 from . import checkpoint
 from .batches import Batch, Crops
 from .config import OptimiserPart, SchedulePart
 from .job import Job, Outcome, Position, restore, state_of, weights_of
 from .journal import Journal
+from .lessons import Lessons
 from .optim import Schedule, make_optimiser
 from .scores import predict_sample, summary
 from .tasks import is_better
@@ -49,6 +49,9 @@ log = logging.getLogger("unclouded")
 
 GROUPS = ((0, 1, 2), (3, 4))
 """Classes that the coarse question does not tell apart: land, water and snow; thin and thick cloud."""
+
+COARSE = (*GROUPS, (5,))
+"""Clear, cloud and shadow, which the teacher tells apart."""
 
 
 def make_fabric(accelerator: str = "auto", devices: int = 1, nodes: int = 1, precision: str = "32") -> Fabric:
@@ -291,7 +294,7 @@ class Settings:
     learning_rate: float = 2e-3
     warm_up: int = 400
     weight_decay: float = 0.01
-    shadow_weight: float = 4.0
+    shadow_weight: float = 2.0
     fine_weight: float = 0.2
     recovery_weight: float = 0.1
     average: float = 0.999
@@ -302,13 +305,19 @@ class Settings:
 
 
 def total_loss(outputs: dict[str, Tensor], batch: Batch, settings: Settings) -> Tensor:
-    """The coarse question (clear, cloud, shadow) at full weight, the fine classes at a fifth, recovery at a tenth."""
-    possible = batch.sets
-    shadow = SEVEN.index("shadow")
-    only_shadow = possible[:, shadow] & (possible.sum(dim=1) == 1)
-    weight = 1.0 + (settings.shadow_weight - 1.0) * only_shadow
+    """The coarse question (clear, cloud, shadow) at full weight, the fine classes at a fifth, recovery at a tenth.
+
+    Where the teacher has spoken, the coarse question is how far the network is from its probabilities; elsewhere it is
+    asked of the labels.
+    """
+    possible, taught = batch.sets, batch.taught
     logits = outputs["logits"].float()
-    loss = coarse_set_cross_entropy(logits, possible, GROUPS, weight=weight)
+    known = taught.sum(dim=1) > 0
+    wrong = group_cross_entropy(logits, taught, COARSE)
+    labelled = set_cross_entropy(logits, coarsen(possible, GROUPS, logits.shape[1]), reduction="none")
+    weight = 1.0 + (settings.shadow_weight - 1.0) * taught[:, 2]
+    judged = known | possible.any(dim=1)
+    loss = (weight * torch.where(known, wrong, labelled)).sum() / (weight * judged).sum().clamp(min=1.0)
     loss = loss + settings.fine_weight * set_cross_entropy(logits, possible)
     if "recovery_loss" in outputs:
         loss = loss + settings.recovery_weight * outputs["recovery_loss"].float()
@@ -325,11 +334,14 @@ class _Crop:
         return _Crop(Batch(**{one.name: getattr(self.batch, one.name).to(device) for one in fields(self.batch)}))
 
 
-def train(samples: Sequence[Sample], folder: Path, settings: Settings, until: int | None = None) -> nn.Module:
+def train(
+    samples: Sequence[Sample], lessons: Lessons, folder: Path, settings: Settings, until: int | None = None
+) -> nn.Module:
     """Train the default model, or go on with what ``folder`` holds.
 
     Args:
-        samples: all samples; ``train`` ones are learned from, the others are scored on the way.
+        samples: all samples; pictures among the ``train`` ones are learned from, the others are scored on the way.
+        lessons: what is learned from beside pictures.
         folder: checkpoints, log and settings of this run.
         settings: must equal those that a resumed folder was started with.
         until: stop after so many steps, whole epochs of ``settings.check_every``; a later call may go on.
@@ -354,7 +366,8 @@ def train(samples: Sequence[Sample], folder: Path, settings: Settings, until: in
     if settings.start:
         net.load_state_dict(checkpoint.read(Path(settings.start))["mean"])
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    crops = Crops([sample for sample in samples if sample.split == "train"], settings.side, settings.seed)
+    learned = [sample for sample in samples if sample.split == "train"]
+    crops = Crops(lessons, learned, settings.side, settings.seed)
     judged = [sample for sample in samples if sample.split != "train"]
 
     def draw(epoch: int, place: int) -> _Crop:
