@@ -269,28 +269,3 @@ def test_an_untrained_network_of_pixels_gives_the_fill():
         made = net(image, None, hidden)
     filled = (given.filled * net.std + net.mean)[..., 25:35, 25:35]
     torch.testing.assert_close(made[..., 25:35, 25:35], filled, atol=5e-3, rtol=0)
-
-
-def test_the_network_is_trusted_as_far_as_real_and_simulated_clouds_over_unseen_places_bear(monkeypatch):
-    """A network whose correction is so many tenths of what is lacking; half of the measure are clouds drawn anew."""
-
-    class Corrects(torch.nn.Module):
-        def __init__(self, share):
-            super().__init__()
-            self.register_buffer("trust", torch.ones(()))
-            self.share = share
-
-    def restored(net, ground):
-        hidden = ground.classes > 0
-        return ground.clear.astype(np.float32) - 0.1 + float(net.trust) * net.share, None, hidden
-
-    monkeypatch.setattr(dr, "restore_ground", restored)
-    for share, wanted in ((0.2, 0.5), (0.125, 0.8), (-0.1, 0.0), (0.05, 1.0)):
-        net = Corrects(share)
-        dr.fit_trust(net, grounds())
-        assert float(net.trust) == pytest.approx(wanted)
-    drawn, again = dr.simulated(grounds()), dr.simulated(grounds())
-    assert [one.name for one in drawn] == [name for name in ("a", "c", "kept", "unseen") for _ in dr.COVERS]
-    for one, other in zip(drawn, again, strict=True):
-        assert (one.cloudy == other.cloudy).all()
-        assert 0.05 < np.isin(one.classes, (1, 2, 3)).mean() <= 1

@@ -15,7 +15,6 @@ import json
 import logging
 import pickle
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +27,6 @@ from torch.nn import functional as F
 from .. import models
 from ..losses import carl
 from ..models.card import BandInput, ExpectedError, ModelCard, RadarInput, TrainingSource
-from ..simulate.clouds import simulate_clouds
 from . import checkpoint
 from .export import export
 from .job import Job
@@ -83,9 +81,6 @@ SIDE, BATCH, EVERY = 128, 4, 100
 RIM, RIM_WEIGHT = 5, 0.3
 """Pixels around what is rebuilt that count as well, and how much: there the result fades into the observed image."""
 
-
-COVERS = (0.3, 0.7)
-"""Shares of cloud of the simulated images that recipes are compared on."""
 
 TRUSTS = tuple(round(0.1 * tenth, 1) for tenth in range(11))
 
@@ -175,7 +170,7 @@ def card_of(places: Sequence[Ground], net: nn.Module, steps: int) -> ModelCard:
         expected_error=ExpectedError(
             kind="log-scale",
             factor=factor_of(places, net),
-            fitted_on="real cloudy and clear dates of five places that training has not seen",
+            fitted_on="real cloudy and clear dates of four places that training has not seen",
         ),
         grid_m=10.0,
         coarsest_m=30.0,
@@ -189,46 +184,19 @@ def card_of(places: Sequence[Ground], net: nn.Module, steps: int) -> ModelCard:
 
 def fit_trust(net: nn.Module, places: Sequence[Ground]) -> None:
     """Set ``trust``, the share of its corrections that the network makes, to what serves places best that it has not
-    seen: of tenths, the one with the best PSNR in the mean of their real cloudy dates and of simulated clouds over
-    them. Real dates alone would have it trust itself too little, for their ground is not quite that of the clear date,
-    and that error weighs on every guess."""
-    kept = [ground for ground in places if ground.split == "choose" and not ground.changed]
-    real = [ground for ground in kept if ground.cloudy is not None]
-    levels = np.mean([_levels(net, some) for some in (real, simulated(kept)) if some], axis=0)
-    for trust, level in zip(TRUSTS, levels, strict=True):
-        log.info("trust %.1f: %.3f dB", trust, level)
-    net.trust.fill_(TRUSTS[int(np.argmax(levels))])  # type: ignore[operator]
-
-
-def _levels(net: nn.Module, grounds: Sequence[Ground]) -> np.ndarray:
-    """Mean PSNR of what is rebuilt for each of :data:`TRUSTS`; the result is linear in the trust."""
-    out = []
-    for ground in grounds:
-        ends = []
-        for trust in (0.0, 1.0):
-            net.trust.fill_(trust)  # type: ignore[operator]
-            restored, _, hidden = restore_ground(net, ground)
-            ends.append(restored[:, hidden])
-        truth = np.clip(ground.clear.astype(np.float32)[:, hidden], 0, 1)
-        made = (np.clip(ends[0] + trust * (ends[1] - ends[0]), 0, 1) for trust in TRUSTS)
-        out.append([-10 * np.log10(max(float(np.nanmean((one - truth) ** 2)), 1e-12)) for one in made])
-    return np.mean(out, axis=0)
-
-
-def simulated(places: Sequence[Ground]) -> list[Ground]:
-    """Clear dates in all bands under simulated clouds and shadows, few and many, the same at every call."""
-    out = []
-    for number, ground in enumerate(places):
-        clear = ground.clear.astype(np.float32)
-        if not np.isfinite(clear).any(axis=(1, 2)).all():
-            continue
-        for draw, cover in enumerate(COVERS):
-            sky = simulate_clouds(
-                clear, BANDS, resolution_m=ground.gsd_m, seed=5000 + 10 * number + draw, cover=cover,
-                level="toa" if ground.level == "toa" else "boa",
-            )  # fmt: skip
-            out.append(replace(ground, cloudy=sky.image.astype(np.float16), classes=sky.classes))
-    return out
+    seen: of tenths, the one with the smallest mean over images of the root mean squared error."""
+    errors = []
+    for trust in TRUSTS:
+        net.trust.fill_(trust)  # type: ignore[operator]
+        found = []
+        for ground in places:
+            if ground.split == "choose" and ground.cloudy is not None:
+                restored, _, hidden = restore_ground(net, ground)
+                error = (restored - ground.clear.astype(np.float32))[:, hidden]
+                found.append(float(np.sqrt(np.nanmean(error**2))))
+        errors.append(float(np.mean(found)))
+        log.info("trust %.1f: %.5f", trust, errors[-1])
+    net.trust.fill_(TRUSTS[int(np.argmin(errors))])  # type: ignore[operator]
 
 
 def factor_of(places: Sequence[Ground], net: nn.Module) -> float:

@@ -38,7 +38,7 @@ PLACES = {
 SPLIT = {
     "unknown_group_d": "test", "unknown_group_e": "test", "ROIs1970_fall_139": "test", "ROIs2017_winter_102": "test",
     "unknown_group_a": "choose", "ROIs1868_summer_100": "choose", "ROIs1868_summer_101": "choose",
-    "ROIs1868_summer_102": "choose", "eolearn": "choose",
+    "ROIs1868_summer_102": "choose",
 }  # fmt: skip
 """Places that are kept from training: on ``choose`` recipes are compared, ``test`` is only reported."""
 
@@ -89,7 +89,6 @@ def read_grounds(root: Path) -> Iterator[Ground]:
         yield from _sen12mscr(root / "sen12mscr")
         yield from _bigearthnet(root / "multimodal/bigearthnet_s1s2")
         yield from _worldcereal(root / "multimodal/worldcereal_monthly")
-        yield from _eolearn(root / "multimodal/eolearn")
         for source in (surfaces, backgrounds):
             for sample in source(root):
                 if not sample.background:
@@ -199,17 +198,6 @@ def _worldcereal(root: Path) -> Iterator[Ground]:
             image = placed(planes.astype(np.float32) * np.float32(1e-4), [S2[name] for name in names])
             decibel = (20 * np.log10(powers.astype(np.float32)) - 83).astype(np.float32)
             yield Ground(f"worldcereal_{month}", "worldcereal", "worldcereal", "train", image, "boa", 10.0, decibel)
-
-
-def _eolearn(root: Path) -> Iterator[Ground]:
-    """Two cloudy dates of one place beside a clear one."""
-    scenes = np.load(root / "reference_scenes_dem.npz")["scenes"].transpose(0, 3, 1, 2)
-    for date in (0, 1):
-        classes = predict(scenes[date], [band.name for band in BANDS], sensor="sentinel2-l1c").classes
-        clear, cloudy = (scenes[one].astype(np.float16) for one in (2, date))
-        yield Ground(
-            f"eolearn_{date}", "eolearn", "eolearn", SPLIT["eolearn"], clear, "toa", 10.0, None, cloudy, classes
-        )
 
 
 def raised(grounds: Sequence[Ground]) -> list[Ground]:
