@@ -102,6 +102,15 @@ def test_labels_drawn_from_the_probabilities_are_calibrated(seed):
     assert im.negative_log_likelihood(sharper, truth) > im.negative_log_likelihood(p, truth)
 
 
+def test_likelihood_is_that_of_scikit_learn():
+    theirs = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(4)
+    p = rng.dirichlet([0.5, 0.5, 0.5], size=(20, 30)).transpose(2, 0, 1)
+    truth = rng.integers(0, 3, (20, 30))
+    expected = theirs.log_loss(truth.ravel(), p.reshape(3, -1).T, labels=[0, 1, 2])
+    assert im.negative_log_likelihood(p, truth) == pytest.approx(expected, rel=1e-6)
+
+
 def test_scores_of_probabilities_by_hand():
     p = np.array([[[0.7, 0.2]], [[0.3, 0.8]]])
     truth = np.array([[0, 0]])

@@ -218,6 +218,7 @@ def test_sensei_with_published_names_gives_the_published_outputs(
     assert made.path.name == "published.json"
     assert made.unexpected == ()
     assert len(made.left_out) == 10
+    assert not any("changed places" in limit for limit in made.card.limits)  # seven classes have one order
     assert made.card.licence == "GPL-3.0"
     image = reference.input(size)
     for kind in made.card.sha256:
@@ -258,7 +259,7 @@ def sensei_deeplab(classes: int = 4) -> dict[str, Any]:
     state = net.state_dict()
     out = {f"senseiv2.{key}": state[f"front.{encoder_key(key)}"] for key in published}
     start = "segmenter.net."
-    out |= {f"segmenter.{key[len(start):]}": value for key, value in state.items() if key.startswith(start)}
+    out |= {f"segmenter.{key[len(start) :]}": value for key, value in state.items() if key.startswith(start)}
     assert len(out) == len(state)
     return out
 
@@ -273,6 +274,7 @@ def test_sensei_with_deeplab_masks_a_scene(tmp_path: Path) -> None:
     card = made.card
     assert (card.front_end, card.encoding, card.percentiles) == ("senseiv2", "nm", True)
     assert card.classes == ("clear", "thin", "thick", "shadow")
+    assert any("changed places" in limit for limit in card.limits)
     assert card.options["segmenter"] == "deeplabv3plus-resnet50"
     scene = make_scene(GeoBox((70, 90), UTM_GRID.affine, UTM_GRID.crs))  # four bands: any will do
     result = unclouded.mask(scene, model=tmp_path / "model", tile=160, halo=32)
@@ -306,6 +308,7 @@ def test_a_segformer_without_sensei_takes_fixed_bands(tmp_path: Path) -> None:
     assert made.card.architecture == "segformer-b0"
     assert [band.name for band in made.card.bands] == SENTINEL2
     assert made.card.classes == ("clear", "thin", "thick", "shadow")
+    assert any("changed places" in limit for limit in made.card.limits)
 
 
 def test_the_command_knows_every_kind() -> None:

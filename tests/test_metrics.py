@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -40,6 +40,40 @@ def test_by_hand() -> None:
     assert table.balanced_accuracy == pytest.approx((0.9 + 0.8 + 0.5) / 3)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_scores_are_those_of_scikit_learn(data: st.DataObject) -> None:
+    theirs = pytest.importorskip("sklearn.metrics")
+    truth = data.draw(hnp.arrays(np.uint8, st.integers(1, 60), elements=st.integers(0, 3)))
+    predicted = data.draw(hnp.arrays(np.uint8, truth.shape, elements=st.integers(0, 3)))
+    table = confusion(truth, predicted)
+    np.testing.assert_array_equal(table.counts, theirs.confusion_matrix(truth, predicted, labels=range(4)))
+    assert table.overall_accuracy == pytest.approx(theirs.accuracy_score(truth, predicted))
+    judged = [(scores, [code]) for code, scores in enumerate(table.scores().values())]
+    judged.append((table.merged(["thick-cloud", "thin-cloud"]), [1, 2]))
+    for scores, codes in judged:
+        y, p = np.isin(truth, codes), np.isin(predicted, codes)
+        assert scores.accuracy == pytest.approx(theirs.accuracy_score(y, p))
+        assert scores.pixels == y.sum()
+        undefined = {
+            "precision": not p.any(),
+            "recall": not y.any(),
+            "f1": not (y | p).any(),
+            "jaccard": not (y | p).any(),
+        }
+        for kind, ours in (
+            ("precision", scores.precision), ("recall", scores.recall), ("f1", scores.f1), ("jaccard", scores.iou),
+        ):  # fmt: skip
+            if undefined[kind]:
+                assert math.isnan(ours), kind
+            else:
+                assert ours == pytest.approx(getattr(theirs, f"{kind}_score")(y, p, zero_division=0)), kind
+        if 0 < y.sum() < y.size:
+            assert scores.balanced_accuracy == pytest.approx(theirs.balanced_accuracy_score(y, p))
+        else:
+            assert math.isnan(scores.balanced_accuracy)
+
+
 def test_nothing_is_not_zero() -> None:
     table = confusion([255], [0])
     assert table.pixels == 0
@@ -54,6 +88,7 @@ def test_missing_predictions_are_counted() -> None:
     assert (table.pixels, table.unpredicted) == (1, 1)
 
 
+@settings(deadline=None)
 @given(MASKS)
 def test_labels_are_perfect_against_themselves(mask: np.ndarray) -> None:
     table = confusion(mask, mask)
@@ -64,6 +99,7 @@ def test_labels_are_perfect_against_themselves(mask: np.ndarray) -> None:
             assert math.isnan(scores.iou)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_counts_add_up_over_parts(data: st.DataObject) -> None:
     truth = data.draw(MASKS)

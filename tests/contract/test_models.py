@@ -6,6 +6,7 @@ Networks are built small where their options allow it; those of a kind that anot
 from __future__ import annotations
 
 import functools
+import itertools
 from importlib.util import find_spec
 
 import numpy as np
@@ -99,12 +100,12 @@ def _runs(name):
     return all(find_spec(module) for module, heads in NEEDS.items() if tail.startswith(heads))
 
 
-def fresh(name, seed=0):
+def fresh(name, seed=0, **options):
     """A network to train or to change."""
     if not _runs(name):
         pytest.skip("needs the extra 'baselines'")
     torch.manual_seed(seed)
-    return models.create(name, **SMALL.get(name, {}))
+    return models.create(name, **{**SMALL.get(name, {}), **options})
 
 
 @functools.cache
@@ -121,7 +122,8 @@ def inputs(net, n=2, sides=SIDES, seed=3):
     """Image and what goes with it: descriptors, radar or nothing."""
     rng = torch.Generator().manual_seed(seed)
     if removes(net):
-        return torch.rand(n, 3, *sides, generator=rng), torch.rand(n, 2, *sides, generator=rng)
+        image, radar = (torch.rand(n, bands, *sides, generator=rng) for bands in (net.bands, net.sar_bands))
+        return (image, radar) if net.sar_bands else (image,)
     front = getattr(net, "front_end", "fixed")
     bands = FIXED_BANDS if front == "fixed" else BANDS
     image = torch.rand(n, bands, *sides, generator=rng)
@@ -129,8 +131,9 @@ def inputs(net, n=2, sides=SIDES, seed=3):
         weights = torch.zeros(n, bands, len(SLOTS))
         weights[:, range(bands), [2 * index % len(SLOTS) for index in range(bands)]] = 1.0
         return image, weights
-    length = {"senseiv1": 3, "senseiv2": 79}.get(front)
-    return (image,) if length is None else (image, torch.randn(n, bands, length, generator=rng))
+    if front == "fixed":
+        return (image,)
+    return image, torch.randn(n, bands, 3 if front == "senseiv1" else net.front.used, generator=rng)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -138,7 +141,7 @@ def test_result_has_the_size_of_the_image_whatever_it_is(name):
     net = build(name)
     with torch.no_grad():
         for n, sides in ((1, (64, 64)), (2, (45, 70))):
-            if getattr(net, "front_end", "fixed") in ("slots", "senseiv2") and name in ("slots-unet", "senseiv2-unet"):
+            if name == "slots-unet":
                 sides = (64, 96)  # fed by the tiler, in multiples of the card's stride
             given = inputs(net, n, sides)
             out = net(*given)
@@ -171,10 +174,9 @@ def test_an_image_is_judged_alone(name):
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=2e-4 * float(together.abs().max()))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_gradients_reach_every_parameter(name):
-    net = fresh(name).train()
-    learned = {key: p for key, p in net.named_parameters() if p.requires_grad}
+def dead_parameters(net):
+    """Names of the learned parameters that no output's gradient reaches; gradients that are no numbers fail."""
+    learned = {key: p for key, p in net.train().named_parameters() if p.requires_grad}
     dead = list(learned)
     for seed in range(3):  # stochastic depth may leave a branch out once
         given = inputs(net, n=3, seed=seed)
@@ -186,8 +188,13 @@ def test_gradients_reach_every_parameter(name):
         dead = [key for key in dead if not key.endswith(ASLEEP)]
         if not dead:
             break
-    assert dead == []
     assert all(bool(torch.isfinite(p.grad).all()) for p in learned.values() if p.grad is not None)
+    return dead
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_every_parameter(name):
+    assert dead_parameters(fresh(name)) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -229,16 +236,19 @@ QUICK = {"mscloudcam", "segformer-b0", "slots-unet"}
 """Models whose export is tested by default."""
 
 
-def card_of(name, net):
+def card_of(name, net, **options):
     """A card that describes a network of this file."""
+    front_end = getattr(net, "front_end", "fixed")
     settings = {
-        "name": name, "title": name, "version": "1", "architecture": name, "options": SMALL.get(name, {}),
-        "front_end": getattr(net, "front_end", "fixed"), "percentiles": True, "licence": "none", "parameters": 1,
+        "name": name, "title": name, "version": "1", "architecture": name,
+        "options": {**SMALL.get(name, {}), **options}, "front_end": front_end,
+        "percentiles": front_end != "senseiv2" or net.front.used == 79, "licence": "none", "parameters": 1,
         "grid_m": 10.0, "stride": getattr(net, "stride", 32),
     }  # fmt: skip
     if removes(net):
         radar = ({"name": "vv", "low_db": -25, "high_db": 0}, {"name": "vh", "low_db": -32.5, "high_db": 0})
-        settings |= {"task": "removal", "front_end": "bands", "bands": BAND_INPUTS[3:0:-1], "sar": radar}
+        bands = BAND_INPUTS[3:0:-1] if net.bands == 3 else BAND_INPUTS
+        settings |= {"task": "removal", "front_end": "bands", "bands": bands, "sar": radar[: net.sar_bands]}
         return ModelCard(**settings)
     with torch.no_grad():
         logits = net(*inputs(net, n=1))
@@ -282,6 +292,61 @@ def test_exported_networks_equal_torch_and_mask_a_scene(name, tmp_path):
         assert np.isnan(results[0][:, :20, :20]).all()
         assert np.isfinite(results[0][:, 20:]).all()
     np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-4)
+
+
+SWITCHES = [
+    *(
+        ("mscloudcam", {"deep": deep, "shallow": shallow, "fusion": fusion, "form": form})
+        for deep, shallow in itertools.product(("aspp", "psp"), repeat=2)
+        for fusion in ("cam", "bypass", "concat")
+        for form in ("released", "printed")
+    ),
+    *(
+        ("cloudmamba", options)
+        for options in (
+            {"mamba": "ds-sep"}, {"mamba": "single"}, {"mamba": "none"}, {"stages": 1}, {"classes": 4}, {"expand": 1.0},
+            {"dilations": (2, 2, 2)}, {"mamba_from_level": 2}, {"uncertainty_gradient": True},
+        )
+    ),
+    *(
+        ("sensei", {"segmenter": "segformer-b0", **options})
+        for options in (
+            {"front": "small"}, {"front": "big"}, {"front": "v1"}, {"front": "v1-original"}, {"recovery": "none"},
+            {"recovery": "released"}, {"form": "released", "recovery": "released"}, {"form": "correction"},
+        )
+    ),
+    *(
+        ("mmcanet", options)
+        for options in (
+            {"decoder": "high"}, {"cross_attention": False}, {"aspp": False}, {"literal_attention": True},
+            {"scale_scores": True}, {"attention_pool": 2}, {"sar_bands": 0}, {"channels_per_group": 4},
+            {"residual": False}, {"bands": 13},
+        )
+    ),
+    *((name, {"sar_bands": 0}) for name in ("mpir1", "mpir2", "mpir3", "mpir4")),
+]  # fmt: skip
+"""Options of the papers' ablations, of other readings, and of released weights."""
+
+UNUSED = {"correction": "front.attention.layers.0."}
+"""The author's correction keeps the last attention layer's result only, see :class:`models.senseiv2.Form`."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), SWITCHES, ids=str)
+def test_every_switch_keeps_the_contract(name, options, tmp_path):
+    net = fresh(name, **options)
+    unused = UNUSED.get(options.get("form"), "none")
+    assert [key for key in dead_parameters(net) if not key.startswith(unused)] == []
+    net = fresh(name, **options).eval()
+    given = inputs(net)
+    with torch.no_grad():
+        assert net(*inputs(net, 2, (45, 70))).shape[-2:] == (45, 70)
+        out = net(*given)
+        torch.testing.assert_close(net(*given), out, rtol=0, atol=0)
+        alone = net(*(part[1:] for part in given))
+        apart = bool((out[1:] - alone).abs().max() <= 2e-4 * out.abs().max())
+    assert apart != (options.get("form") == "released" and name == "sensei")  # released: images attend to each other
+    export(net, card_of(name, net, **options), tmp_path)  # compares ONNX and torch at several sizes
 
 
 def test_unknown_names_are_told():

@@ -47,7 +47,7 @@ class MSCloudCAM(nn.Module):
         classes: number of classes k.
         deep, shallow: context module on f4 and on f3, ``aspp`` or ``psp``.
         fusion: ``cam`` feeds the attended map on, as the paper says; ``bypass`` has the cross-attention but feeds its
-            input on, as the released weights need; ``concat`` has none.
+            input on, as the released weights need, so that it is not learned; ``concat`` has none.
         form: ``released`` or ``printed``, see the head of this file.
         pretrained: start the backbone from ImageNet weights (needs timm, and downloads them).
         embed, depths, heads: of the Swin backbone; the defaults are Swin-T. Context modules have 4 x embed features.
@@ -91,6 +91,8 @@ class MSCloudCAM(nn.Module):
         self.deep: nn.Module = _CONTEXTS[deep](2 * width, width, printed=printed)
         self.shallow: nn.Module = _CONTEXTS[shallow](width, width, printed=printed)
         self.cam = None if fusion == "concat" else CrossAttention(2 * width, width)
+        if self.cam is not None and fusion == "bypass":
+            self.cam.requires_grad_(False)
         self.bottleneck = nn.Sequential(
             nn.Conv2d(2 * width, 256, 1), nn.ReLU(),
             nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),

@@ -25,6 +25,12 @@ CLOUDSEN12 = ("clear", "thick", "thin", "shadow")
 SENSEI_FOUR = ("clear", "thin", "thick", "shadow")
 """Order of SEnSeI-v2's networks of four classes, as its own program names their outputs."""
 
+UNORDERED = (
+    "Thin and thick cloud may have changed places: the published program takes its four classes through a set without"
+    " order in training, and scores them with thick cloud before thin. Compare the mask with a known scene."
+)
+"""What the card of such a network says."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -96,7 +102,8 @@ def _sensei(tensors: Mapping[str, Tensor]) -> Recipe:
     segformer = "segmenter.decode_head.classifier.weight"
     deeplab = "segmenter.segmentation_head.0.weight"
     classes = size_of(tensors, segformer if segformer in tensors else deeplab, 0)
-    card: dict[str, Any] = {"classes": _class_names(classes, SENSEI_FOUR, SEVEN)}
+    limits = (UNORDERED,) if classes == len(SENSEI_FOUR) else ()
+    card: dict[str, Any] = {"classes": _class_names(classes, SENSEI_FOUR, SEVEN), "limits": limits}
     name, options = _segmenter(tensors, segformer in tensors)
     state = senseiv2_released.convert(tensors)
     recovery = tuple(sorted(key for key in tensors if key.startswith("recovery_module.")))
@@ -108,7 +115,9 @@ def _sensei(tensors: Mapping[str, Tensor]) -> Recipe:
         return Recipe(name, {"bands": bands, "classes": classes, **options}, state, card, bands, recovery)
     card |= {
         "front_end": "senseiv2", "encoding": "nm", "percentiles": True, "coarsest_m": 60.0,
-        "limits": ("Percentiles are those of the scene's valid pixels; the published program takes each tile's.",),
+        "limits": (
+            *limits, "Percentiles are those of the scene's valid pixels; the published program takes each tile's.",
+        ),
     }  # fmt: skip
     whole = {
         "classes": classes, "segmenter": name, "segmenter_options": options, "form": "released", "recovery": "none",

@@ -1,7 +1,7 @@
 """SEnSeI-v2 in front of the small U-Net: the default model's other front end.
 
 Shapes
-    n  batch    b  bands    d  descriptor    c  features    k  classes    h, w  pixels, multiples of 32
+    n  batch    b  bands    d  descriptor    c  features    k  classes    h, w  pixels
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..classes import SEVEN
+from ..nn.on_grid import on_grid
 from . import register
 from .senseiv2 import Recovery, SEnSeIv2
 from .unet_small import SmallUNet
@@ -29,6 +30,7 @@ class SenseiUNet(nn.Module):
     """
 
     front_end = "senseiv2"
+    stride = 32
 
     def __init__(
         self,
@@ -45,9 +47,11 @@ class SenseiUNet(nn.Module):
         self.unet = SmallUNet(channels, classes, widths, depth)
 
     def forward(self, image: Tensor, descriptors: Tensor) -> Tensor:
-        return self.unet(self.front(image, descriptors))
+        """Logits (n, k, h, w) of an image (n, b, h, w) with its descriptors (n, b, d)."""
+        return on_grid(self.front(image, descriptors), self.stride, self.unet)
 
     def outputs(self, image: Tensor, descriptors: Tensor) -> dict[str, Tensor]:
+        """``logits``, and the ``recovery_loss`` of the auxiliary task."""
         features = self.front(image, descriptors)
         loss = self.recovery.loss(features, image, descriptors)
-        return {"logits": self.unet(features), "recovery_loss": loss}
+        return {"logits": on_grid(features, self.stride, self.unet), "recovery_loss": loss}
