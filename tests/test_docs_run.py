@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import yaml
 
@@ -29,9 +30,6 @@ from .fakes_command import run
 from .fakes_docs import PAGES, PROGRAMS, ROOT, SHELL, Block, blocks, commands, make_inputs
 
 NOT_RUN = {
-    "README.md": {
-        "image, [": "`image` stands for the reader's own array; docs/index.md has the same call with one",
-    },
     "docs/own-data.md": {"": "tests/test_docs_own_data.py runs it"},
     "docs/default-model.md": {"": "trains for hours on imagery that is not part of the project"},
     "docs/removal.md": {
@@ -40,13 +38,15 @@ NOT_RUN = {
     },
     "docs/experiments.md": {"unclouded": "judges and trains for hours; tests/test_cli_eval.py runs the commands small"},
     "docs/models-cost.md": {"": "measures for minutes; tests/test_complexity.py runs the command"},
-    "docs/simulator.md": {"--sar --dem": "its lines write different scenes into one folder, which is refused"},
     "docs/how-to/other-tools.md": {"def apply_datacube": "tests/test_docs_other_tools.py runs it, without openEO"},
 }
 """Blocks that hold the text, or whole pages for "", and why they are not run."""
 
-SMALLER = {"demo": ["--size", "240"]}
-"""Words that follow a command here, so that it takes seconds."""
+SMALLER = {"demo": ["--size", "240"], "simulate": ["--scenes", "1"], "--background": ["--size", "96"]}
+"""What follows a command with these words here, so that it takes seconds and fits the look-alikes."""
+
+STANDS_FOR = {"README.md": {"image": np.full((4, 96, 96), 0.05, np.float32)}}
+"""What a page speaks of as the reader's own."""
 
 LANGUAGES = {*SHELL, "python", "toml", "yaml", "csv", "text", "", "json", "ini", "xml"}
 WITH_BLOCKS = [page for page in PAGES if blocks(page)]
@@ -203,7 +203,7 @@ def to_run(page: str) -> list[Block]:
 
 @pytest.mark.parametrize("page", [page for page in WITH_BLOCKS if to_run(page)])
 def test_the_page_runs(page: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names: dict[str, object] = {"__name__": "page"}
+    names: dict[str, object] = {"__name__": "page", **STANDS_FOR.get(page, {})}
     for block in to_run(page):
         # Look-alikes are noise around a square: that the radiometry check finds them strange says nothing of the page.
         with warnings.catch_warnings():
@@ -224,7 +224,7 @@ def run_commands(block: Block) -> None:
         for other in before:
             assert other[0] == "find", f"{block}: only find may come before the pipe here"
             given = subprocess.run(other, capture_output=True, text=True, check=True).stdout
-        words += SMALLER.get(words[0], [])
+        words += [more for word in words for more in SMALLER.get(word, [])]
         done = run(*(one for word in words for one in expanded(word)), stdin=given)
         assert done.returncode == 0, f"{block}: unclouded {' '.join(words)}\n{done.stderr}"
 
