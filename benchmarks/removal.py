@@ -39,6 +39,9 @@ RED, NIR = 3, 7
 TESTS = ("real", "simulated")
 WEIGHTS = Path("src/unclouded/weights/removal.onnx")
 COVERS = (0.3, 0.7)
+LEAST_CLEAR = 0.01
+"""Share of an image that has to be clear for its clear pixels to be compared with the clear date."""
+
 MASKED = ("input unchanged", "default")
 """Methods whose result is masked again."""
 
@@ -128,8 +131,8 @@ def measured(case: Case, image: Array) -> dict[str, float]:
         "ndvi cloudy": float(np.abs(ndvi(image) - ndvi(clear))[hidden].mean()),
     }  # fmt: skip
     kept = ~hidden & np.isfinite(case[2]).all(axis=0)
-    if kept.any():
-        row["mae clear"] = mae(image, clear, kept)
+    if kept.mean() > LEAST_CLEAR:
+        row |= {"psnr clear": psnr(image, clear, kept), "sam clear": spectral_angle(image, clear, kept)}
     return row
 
 
@@ -249,6 +252,12 @@ def main(work: Path, model: Path, folder: Path | None, tests: tuple[str, ...]) -
         rows, sure = run(cases, methods)
         out[title] = {"rows": rows, "uncertainty": sure}
         click.echo(f"\n{title}: {len(cases)} images of {len({case[1] for case in cases})} places\n\n{table(rows)}\n")
+        untouched = [row for row in rows["input unchanged"] if "psnr clear" in row]
+        told = [
+            f"{one} {interval(untouched, f'{key} clear')[0]:.1f} {unit}" for one, key, unit in
+            (("PSNR", "psnr", "dB"), ("SAM", "sam", "degrees"))
+        ]  # fmt: skip
+        click.echo(f"pixels that both show, untouched, {len(untouched)} images: {', '.join(told)}")
         click.echo("uncertainty: " + ", ".join(f"{key} {value:.4f}" for key, value in sure.items()))
         for name in rows:
             if name != "default":
