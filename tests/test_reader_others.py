@@ -74,6 +74,15 @@ def test_counts_without_a_scale_are_refused() -> None:
     assert scene.radiometry["red"].source == "user"
 
 
+def test_a_scale_of_reflectance_does_not_make_kelvin() -> None:
+    counts = xr.Dataset({name: (("y", "x"), np.full((9, 9), 3000, np.uint16)) for name in ("red", "nir", "lwir11")})
+    with pytest.raises(RadiometryError, match="kelvin"):
+        open_scene(counts, scale=1e-4, offset=0.0)
+    counts["lwir11"] = counts["lwir11"].assign_attrs(scale_factor=0.1)
+    scene = open_scene(counts, scale=1e-4, offset=0.0)
+    assert scene.read(scene.geobox)[:, 0, 0] == pytest.approx([0.3, 0.3, 300])
+
+
 def test_bands_can_be_renamed_and_chosen() -> None:
     source = array(reflectance(), ["a", "b", "c"])
     with pytest.raises(InputError, match="'a'"):

@@ -22,6 +22,7 @@ from ..radiometry import unknown_scale
 from ..raster import ArrayBand
 from ..scene import Band, Radiometry, Scene, metres_per_pixel
 from . import Reader, Request, register
+from .checks import check_kelvin
 
 _BAND_AXES = ("band", "bands", "variable", "channel")
 _DATE_AXES = ("time", "t", "timestamp", "datetime", "date")
@@ -64,6 +65,8 @@ class ArrayReader(Reader):
             held = ArrayBand.of(plane.data, geobox.affine, f"array '{band.name}'")
             if record.source == "dtype-float" and band.kind == "optical":
                 _check_range(held, record, band.name)
+            if band.kind == "thermal":
+                check_kelvin(held.sample(record), record, f"'{band.name}' of the array")
             bands.append(replace(band, gsd_m=gsd))
             sources[band.name], radiometry[band.name] = held, record
         return Scene(

@@ -11,6 +11,9 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import InputError, RadiometryError, printable
 from ..radiometry import check_scale
 from ..scene import Band, Radiometry, Scene
@@ -25,6 +28,35 @@ _OTHERS = (1e-10, 1000.0)
 """Limits of scale and of offset. For reflectance, the scale of 32-bit integers is 2e-10, that of decimal numbers 1."""
 
 _ANGLES = {"sun_zenith_deg": (0.0, 180.0), "sun_azimuth_deg": (-360.0, 360.0)}
+
+
+_KELVIN = (170.0, 420.0)
+"""Limits of the 1st and 99th percentile of thermal bands: the coldest cloud has 180 K. Counts of TM's thermal band are
+mostly 100 to 150."""
+
+
+def check_kelvin(values: NDArray[np.float32], record: Radiometry, what: str) -> None:
+    """Refuse a thermal band whose values cannot be kelvin.
+
+    Args:
+        values: valid values, as ``record`` makes them.
+        record: for the message.
+        what: the band, for the message.
+
+    Raises:
+        RadiometryError: they lie too low or too high.
+    """
+    if values.size == 0:
+        return
+    low, high = np.percentile(values, [1, 99], method="nearest")
+    if low < _KELVIN[0] or high > _KELVIN[1]:
+        raise RadiometryError(
+            f"The thermal band {what} reaches from {low:.5g} to {high:.5g} (1st and 99th percentile) with the scale"
+            f" {record.scale:g} and the offset {record.offset:g}.",
+            expected="Thermal bands are in kelvin, about 200 to 330; a scale of reflectance does not make them so.",
+            remedy="Leave the band out with --bands, or open the product with its metadata; if a value marks missing"
+            " pixels, name it: --nodata -9999.",
+        )
 
 
 def check_scene(scene: Scene) -> Scene:

@@ -21,6 +21,7 @@ from ..radiometry import unknown_scale
 from ..raster import Header, RasterBand, header
 from ..scene import Band, Radiometry, Scene, metres_per_pixel
 from . import Reader, Request, register
+from .checks import check_kelvin
 
 _ASSUMED_PIXEL_M = 10.0
 _COLOURS = ("red", "green", "blue")
@@ -30,9 +31,6 @@ ASSUMED = f"The image has no georeference: a pixel size of {_ASSUMED_PIXEL_M:g} 
 _PLAUSIBLE = (-0.5, 5.0)
 """Limits of the 1st and 99th percentile of decimal numbers that are taken as reflectance. Saturated cloud reaches 2, a
 glint or a hot fire more; counts of 8 bits and more lie far above."""
-
-_PLAUSIBLE_K = (170.0, 420.0)
-"""The same of thermal bands in kelvin: the coldest cloud has 180. Counts of TM's thermal band are mostly 100 to 150."""
 
 
 @register
@@ -189,7 +187,7 @@ def file_radiometry(
     if record.source == "dtype-float" and band.kind == "optical":
         _check_float(raster, record, band.name)
     if band.kind == "thermal":
-        _check_kelvin(raster, record, band.name)
+        check_kelvin(raster.sample(record), record, f"'{band.name}' of {raster.path}")
     return record
 
 
@@ -240,21 +238,6 @@ def _check_float(raster: RasterBand, record: Radiometry, name: str) -> None:
             expected="Reflectance lies between 0 and about 1.5.",
             remedy="If these are scaled numbers, say so: --scale 0.0001 --offset 0; if a value marks missing pixels,"
             " name it: --nodata -9999.",
-        )
-
-
-def _check_kelvin(raster: RasterBand, record: Radiometry, name: str) -> None:
-    values = raster.sample(record)
-    if values.size == 0:
-        return
-    low, high = np.percentile(values, [1, 99], method="nearest")
-    if low < _PLAUSIBLE_K[0] or high > _PLAUSIBLE_K[1]:
-        raise RadiometryError(
-            f"The thermal band '{name}' of {raster.path} reaches from {low:.5g} to {high:.5g} (1st and 99th percentile)"
-            f" with the scale {record.scale:g} and the offset {record.offset:g}.",
-            expected="Thermal bands are in kelvin, about 200 to 330; a scale of reflectance does not make them so.",
-            remedy="Leave the band out with --bands, or open the product with its metadata; if a value marks missing"
-            " pixels, name it: --nodata -9999.",
         )
 
 
