@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import click
 import numpy as np
 import pytest
 import yaml
 
-from unclouded import cli, errors, models
+from unclouded import batch, cli, errors, models
 from unclouded.data import sets
+from unclouded.options import Options
 
 from .fakes_command import run
 from .fakes_docs import PAGES, PROGRAMS, ROOT, SHELL, Block, blocks, commands, make_inputs
@@ -245,6 +249,29 @@ def test_the_configuration_of_the_page_on_training_is_valid(tmp_path: Path) -> N
     config = read_config(str(path))
     assert config.batch == 8
     assert config.accumulate == 4
+
+
+@pytest.mark.parametrize("library", ["dask_jobqueue", "dask_kubernetes.operator", "coiled"])
+def test_blocks_for_clusters_that_nobody_has_here_call_what_there_is(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The libraries of clusters are stood in for; that the batch takes what it is given is looked at."""
+    distributed = pytest.importorskip("distributed")
+    (block,) = [one for one in blocks("docs/scale.md") if re.search(rf"^(from|import) {library}\b", one.text, re.M)]
+    for end in range(1, library.count(".") + 2):
+        monkeypatch.setitem(sys.modules, ".".join(library.split(".")[:end]), MagicMock())
+    monkeypatch.setattr(distributed, "Client", MagicMock())
+    signature, given = inspect.signature(batch.run), []
+
+    def record(*args: object, **settings: object) -> None:
+        bound = signature.bind(*args, **settings)
+        batch._settings(Options(), bound.arguments.get("changes", {}))
+        given.append(bound.arguments)
+
+    monkeypatch.setattr(batch, "run", record)
+    exec(compile(block.text, str(block), "exec"), {"items": []})
+    assert isinstance(given[0]["client"], MagicMock)
+    assert given[0]["changes"] == {"resume": True}
 
 
 # The site -------------------------------------------------------------------------------------------------------------
