@@ -8,6 +8,7 @@ one folder. A block that cannot be run says so and why: ``<!-- not run: reason -
 from __future__ import annotations
 
 import ast
+import datetime as dt
 import importlib.util
 import inspect
 import os
@@ -19,13 +20,17 @@ import tomllib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import click
 import numpy as np
 import pytest
+import rasterio
 import yaml
+from rasterio.warp import transform_bounds
 
+import unclouded
 from unclouded import batch, cli, errors, models
 from unclouded.data import sets
 from unclouded.options import Options
@@ -272,6 +277,35 @@ def test_blocks_for_clusters_that_nobody_has_here_call_what_there_is(
     exec(compile(block.text, str(block), "exec"), {"items": []})
     assert isinstance(given[0]["client"], MagicMock)
     assert given[0]["changes"] == {"resume": True}
+
+
+@pytest.mark.filterwarnings("ignore::unclouded.errors.UncloudedWarning")
+def test_the_block_on_cubes_runs_on_items(place: Path) -> None:
+    pytest.importorskip("odc.stac")
+    import pystac
+    from pystac import Asset
+    from shapely.geometry import box, mapping
+
+    with rasterio.open("scene.tif") as file:
+        stored, profile, affine = file.read(), {**file.profile, "count": 1}, file.transform
+        bounds = transform_bounds(file.crs, "EPSG:4326", *file.bounds)
+    item = pystac.Item(
+        "one", mapping(box(*bounds)), list(bounds), dt.datetime(2024, 6, 15, tzinfo=dt.UTC),
+        {"proj:code": str(profile["crs"]), "proj:shape": stored.shape[1:], "proj:transform": list(affine)[:6]},
+        stac_extensions=["https://stac-extensions.github.io/projection/v2.0.0/schema.json"],
+    )  # fmt: skip
+    for name, plane in zip(("blue", "green", "red", "nir"), stored, strict=True):
+        with rasterio.open(f"{name}.tif", "w", **profile) as out:
+            out.write(plane, 1)
+        item.add_asset(name, Asset(str(place / f"{name}.tif"), media_type=pystac.MediaType.COG, roles=["data"]))
+    (block,) = [one for one in blocks("docs/scale.md") if "odc.stac.load" in one.text]
+    names: dict[str, Any] = {"items": [item]}
+    exec(compile(block.text, str(block), "exec"), names)
+    assert names["found"].classes.chunks is not None, "nothing is computed before it is asked for"
+    codes = names["found"].classes.isel(time=0).values
+    eager = unclouded.mask(names["cube"].isel(time=0).compute(), level="boa", scale=0.0001, offset=-0.1)
+    np.testing.assert_array_equal(codes, eager.classes)
+    assert np.isfinite(names["clear"].red.values[0][codes == 0]).all()
 
 
 # The site -------------------------------------------------------------------------------------------------------------
