@@ -256,7 +256,8 @@ def text(value: Any, where: str, key: str) -> str | None:
 
 def _micrometres(band: Mapping[str, Any], where: str, key: str) -> float | None:
     value = number(where, key, band.get(f"eo:{key}"), band.get(key))
-    return None if value is None else 1000.0 * value
+    # In nanometres the largest numbers would become infinite.
+    return None if value is None else number(where, key, 1000.0 * value)
 
 
 def number(where: str, key: str, *values: Any) -> float | None:
