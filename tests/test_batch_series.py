@@ -53,7 +53,7 @@ def test_every_scene_of_a_series_from_the_others(ground: Ground, tmp_path: Path)
         item = json.loads(Path(line["outputs"]["item"]).read_text())
         dates = {one["id"] for one in item["properties"]["unclouded:dates"]}
         assert dates == {"first", "other0", "other1"} - {line["id"]}
-        assert line["rebuilt_percent"] > 0
+        assert line["replaced_percent"] > 0
         assert sum(line["pixels"].values()) == 96 * 128
     masks = [tmp_path / "out" / "masks" / f"{path.stem}_mask.tif" for path in ground.paths]
     remove(

@@ -44,7 +44,7 @@ def test_dates_and_model(ground: Ground, masks: list[Path], tmp_path: Path) -> N
     assert (record["id"], record["status"]) == ("first", "done")
     assert set(record["outputs"]) == {"restored", "restored_provenance", "restored_uncertainty", "item"}
     assert sum(record["pixels"].values()) == 150 * 190
-    assert 10 < record["rebuilt_percent"] < 40
+    assert 10 < record["replaced_percent"] < 40
     assert last["summary"]["done"] == 1
     item = json.loads(Path(record["outputs"]["item"]).read_text())
     assert {one["id"] for one in item["properties"]["unclouded:dates"]} == {"other0", "other1"}
@@ -55,7 +55,7 @@ def test_dates_and_model(ground: Ground, masks: list[Path], tmp_path: Path) -> N
     assert records(kept)[0]["status"] == "kept"
     plain = run(*words, "--overwrite", "--dilation", 0)
     assert plain.stdout.strip() == str(tmp_path / "out" / "first_restored.json")
-    assert "% rebuilt" in plain.stderr
+    assert "% replaced" in plain.stderr
 
 
 def test_dry_run(ground: Ground, tmp_path: Path) -> None:

@@ -424,7 +424,7 @@ def test_fewer_bands_than_the_network_has(ground: Ground, model: Path, tmp_path:
 def test_nothing_to_remove(ground: Ground, model: Path, tmp_path: Path) -> None:
     clear = np.zeros_like(ground.masks[0])
     result = run(ground, 1, model=str(model), mask=clear, output=tmp_path)
-    assert result.rebuilt_percent == 0
+    assert result.replaced_percent == 0
     assert (result.stored.values == ground.counts).all()
 
 

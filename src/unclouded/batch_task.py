@@ -46,7 +46,7 @@ class Outcome:
         status: ``done``, ``kept`` (finished by an earlier run), ``planned`` (dry run) or ``failed``.
         id: name of the scene; None if it could not be opened.
         outputs: files by product.
-        figures: what was found: ``cloud_percent`` of masks, None where there is no data; ``rebuilt_percent`` and
+        figures: what was found: ``cloud_percent`` of masks, None where there is no data; ``replaced_percent`` and
             ``pixels`` of removal; ``scenes`` and ``filled_percent`` of composites.
         seconds: time that it took.
         warnings: what may make the result less good than usual.

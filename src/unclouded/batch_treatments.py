@@ -143,7 +143,7 @@ class Removing:
     """
 
     stage: ClassVar[str] = "remove"
-    figures: ClassVar[tuple[str, ...]] = ("rebuilt_percent", "pixels")
+    figures: ClassVar[tuple[str, ...]] = ("replaced_percent", "pixels")
     options: RemoveOptions = field(default_factory=RemoveOptions)
     reading: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Any, ...] = ()
@@ -188,7 +188,7 @@ class Removing:
             opened, self.options, sar=self.sar, sar_unit=self.sar_unit, history=dates, mask=mask,
             history_masks=masks, output=folder, progress=progress,
         )  # fmt: skip
-        figures = {"rebuilt_percent": result.rebuilt_percent, "pixels": dict(result.counts)}
+        figures = {"replaced_percent": result.replaced_percent, "pixels": dict(result.counts)}
         return Made(result.outputs, figures, result.warnings)
 
 

@@ -138,8 +138,8 @@ class Removal:
         return self._run.plan.grid
 
     @property
-    def rebuilt_percent(self) -> float | None:
-        """Share of the pixels with data that are not as observed, in percent; None where there is no data."""
+    def replaced_percent(self) -> float | None:
+        """Share of the pixels with data that were rebuilt or taken from another date, in percent; None without data."""
         made = self.counts[1] + self.counts[2]
         valid = self.counts[0] + made
         return 100.0 * made / valid if valid else None
@@ -226,8 +226,8 @@ class Removal:
         return labelled(values, self.geobox, name=name, attrs=attrs, first_axis=first)
 
     def __repr__(self) -> str:
-        share = self.rebuilt_percent
-        told = "no data" if share is None else f"{share:.1f} % rebuilt"
+        share = self.replaced_percent
+        told = "no data" if share is None else f"{share:.1f} % replaced"
         where = f"in {self.outputs['item'].parent}" if self.outputs else "in memory"
         size = self.geobox.shape
         return f"<unclouded.Removal {self.id}: {told}, {size.y} x {size.x} pixels, {where}>"

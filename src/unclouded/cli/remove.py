@@ -121,6 +121,6 @@ def command(
     )  # fmt: skip
     code = run_batch(
         talk, counted(found, "scene"), len(found) > 1, work,
-        lambda figures: percent(figures["rebuilt_percent"], "rebuilt"),
+        lambda figures: percent(figures["replaced_percent"], "replaced"),
     )  # fmt: skip
     ctx.exit(code)
