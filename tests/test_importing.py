@@ -223,7 +223,7 @@ def test_sensei_with_published_names_gives_the_published_outputs(
     image = reference.input(size)
     for kind in made.card.sha256:
         runner = unclouded.infer.runner.load_runner(made.path.with_suffix(f".{kind}"), 1)
-        logits = runner.run(image, _descriptors(size, image)[None])
+        logits = runner.run(image, _descriptors(size, image)[None].astype(np.float32))
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         reference.check(f"{size}:probabilities", shares / shares.sum(axis=1, keepdims=True), 1e-5, 2e-5)
     config.write_text("MODEL_TYPE: DeepLabv3+\nDEEPLAB_CONFIG: resnet50\n")
