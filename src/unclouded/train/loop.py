@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -283,7 +283,8 @@ def _average(mean: nn.Module, net: nn.Module, keep: float) -> None:
 class Settings:
     """Everything that decides the outcome of a run of the default model.
 
-    ``start`` names a checkpoint whose averaged weights the run starts from.
+    ``start`` names a checkpoint whose averaged weights the run starts from. From the step ``truth_from`` on, what is
+    known without the teacher overrules it, see :func:`within`.
     """
 
     architecture: str = "slots-unet"
@@ -302,6 +303,28 @@ class Settings:
     precision: str = "bf16"
     check_every: int = 1000
     start: str = ""
+    truth_from: int = 6000
+
+
+def within(taught: Tensor, possible: Tensor) -> Tensor:
+    """The teacher's probabilities, shared among what the labels leave possible.
+
+    Where a label is certain it replaces the teacher; where it leaves classes open the teacher decides between them; where
+    there is no label the teacher stands alone.
+
+    Args:
+        taught: probabilities of clear, cloud and shadow, (n, 3, h, w); 0 where the teacher says nothing.
+        possible: sets of the seven classes, (n, k, h, w) bool.
+
+    >>> taught = torch.tensor([0.2, 0.6, 0.2]).view(1, 3, 1, 1)
+    >>> clear_or_shadow = torch.tensor([True, True, True, False, False, True, False]).view(1, 7, 1, 1)
+    >>> [round(value, 2) for value in within(taught, clear_or_shadow).flatten().tolist()]
+    [0.5, 0.0, 0.5]
+    """
+    allowed = torch.stack([possible[:, list(group)].any(dim=1) for group in COARSE], dim=1)
+    allowed = allowed | ~allowed.any(dim=1, keepdim=True)
+    shared = (taught + 1e-3) * allowed * (taught.sum(dim=1, keepdim=True) > 0)
+    return shared / shared.sum(dim=1, keepdim=True).clamp(min=1e-6)
 
 
 def total_loss(outputs: dict[str, Tensor], batch: Batch, settings: Settings) -> Tensor:
@@ -375,7 +398,10 @@ def train(
 
     def loss(wrapped: nn.Module, crop: _Crop, step: int) -> Tensor:
         descriptors = crop.batch.slots if net.front_end == "slots" else crop.batch.descriptors
-        return total_loss(wrapped.outputs(crop.batch.image, descriptors), crop.batch, settings)  # type: ignore[operator]
+        batch = crop.batch
+        if step >= settings.truth_from:
+            batch = replace(batch, taught=within(batch.taught, batch.sets))
+        return total_loss(wrapped.outputs(batch.image, descriptors), batch, settings)  # type: ignore[operator]
 
     def judge(mean: nn.Module) -> dict[str, float]:
         return summary(judged, [predict_sample(mean, sample) for sample in judged])
