@@ -309,8 +309,8 @@ class Settings:
 def within(taught: Tensor, possible: Tensor) -> Tensor:
     """The teacher's probabilities, shared among what the labels leave possible.
 
-    Where a label is certain it replaces the teacher; where it leaves classes open the teacher decides between them; where
-    there is no label the teacher stands alone.
+    Where a label is certain it replaces the teacher; where it leaves classes open the teacher decides between them;
+    where there is no label the teacher stands alone.
 
     Args:
         taught: probabilities of clear, cloud and shadow, (n, 3, h, w); 0 where the teacher says nothing.
