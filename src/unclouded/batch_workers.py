@@ -256,6 +256,9 @@ def _on_dask(
         first = submit(max(16, 4 * sum(client.nthreads().values())))
         completed = as_completed(first, loop=client.loop, raise_errors=False)  # there may be no default client
         for future in completed:
+            if future.status in ("lost", "pending"):
+                completed.add(future)  # its worker died with the outcome, and the scheduler has it done again
+                continue
             task = pending.pop(future)
             for new in submit(1):
                 completed.add(new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     named = {part.name for name in protocols() for part in read_config(name).data} - {"simulated"}
     for name in named:
         sets.get(name).make_fake(root / name)
+    for packed in (root / "gf1_whu").glob("*.tar.gz"):  # windows are read from unpacked scenes
+        shutil.unpack_archive(packed, packed.parent, filter="data")
+        packed.unlink()
     return {name: str(root / name) for name in named}
 
 
