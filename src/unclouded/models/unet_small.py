@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from ..classes import SEVEN
 from ..descriptors import SLOTS
+from ..nn.on_grid import on_grid
 from . import register
 from .slots import CanonicalSlots
 
@@ -74,7 +75,10 @@ class SmallUNet(nn.Module):
             )
             self.up.append(nn.Conv2d(large, small, 1, bias=False))
             self.merge.append(Residual(small))
-        self.head = nn.Sequential(nn.Conv2d(widths[0], 4 * (details or classes), 3, 1, 1), nn.PixelShuffle(2))
+        kernel = 1 if details else 3  # details are put in order by the network of single pixels
+        self.head = nn.Sequential(
+            nn.Conv2d(widths[0], 4 * (details or classes), kernel, 1, kernel // 2), nn.PixelShuffle(2)
+        )
         if details:
             self.spectrum = nn.Conv2d(channels, details, 1, bias=False)
             self.decide = nn.Conv2d(details, classes, 1)
@@ -130,6 +134,7 @@ class SlotsUNet(nn.Module):
     """
 
     front_end = "slots"
+    stride = 32
 
     def __init__(
         self,
@@ -145,8 +150,16 @@ class SlotsUNet(nn.Module):
         self.unet = SmallUNet(self.front.channels, classes, widths, depth, details)
 
     def forward(self, image: Tensor, descriptors: Tensor) -> Tensor:
-        placed, present = self.front(image, descriptors)
-        return self.unet(placed, self.presence(present))
+        """Logits (n, k, h, w) of an image (n, b, h, w) whose bands are placed by (n, b, s)."""
+
+        def run(whole: Tensor) -> Tensor:
+            placed, present = self.front(whole, descriptors)
+            return self.unet(placed, self.presence(present))
+
+        # Exported files get whole cells from the tiler, and need no copy of the image for an edge that it has not.
+        if torch.jit.is_tracing() or not any(side % self.stride for side in image.shape[-2:]):
+            return run(image)
+        return on_grid(image, self.stride, run)
 
     def outputs(self, image: Tensor, descriptors: Tensor) -> dict[str, Tensor]:
         return {"logits": self(image, descriptors)}
