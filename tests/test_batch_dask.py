@@ -141,7 +141,7 @@ def test_two_hundred_workers_killed_at_random(tmp_path: Path, part: int) -> None
                 summary = run(scenes, out, client=client, level="toa")
                 ended.set()
                 killer.join()
-                # Dask gives up on a scene that several workers died with; the summary says so, and the next run does it.
+                # Dask gives up on a scene that took several workers with it; the next run does it.
                 assert [one for one in summary.failures if one.stage != "worker"] == []
                 again = run(scenes, out, client=client, level="toa", resume=True)
                 assert again.tally.get("done", 0) == len(summary.failures)
