@@ -52,6 +52,8 @@ def finished(out: Path) -> int:
 def kill_at_random(process: subprocess.Popen[bytes], out: Path, chance: random.Random, victim: str) -> bool:
     """Kill a run (``parent``), all of its processes (``group``), or one ``worker`` of it, at a random moment of its
     remaining work; False if it ended before."""
+    if finished(out) == SCENES:
+        return False
     goal = chance.randrange(finished(out), SCENES)
     # Moments within the work on one scene, and now and then while the program starts.
     pause = chance.uniform(0, 0.2) if chance.random() < 0.85 else 0.0

@@ -88,7 +88,8 @@ def test_clouds_make_no_light(ice: float, coarse: float, wavelength: float, tau:
     top = optics.limit(wavelength, ice, coarse)
     reflected, through = optics.two_stream(np.float32([tau, tau + 1]), top, 1.2)
     assert (reflected + through <= 1 + 1e-5).all()
-    assert reflected[0] <= reflected[1] <= top + 1e-6
+    assert reflected[0] <= reflected[1] + 1e-6  # single precision
+    assert reflected[1] <= top + 1e-6
     assert through[0] >= through[1] >= 0
 
 

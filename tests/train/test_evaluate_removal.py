@@ -51,7 +51,7 @@ def test_regions_are_judged_apart(pairs: Test) -> None:
     assert figures["MAE"].value == pytest.approx(0.055, abs=1e-5)
     assert {image.cover for image in found.images} == {0.5}
     assert set(found.groups("cover")) == {"40-60 %"}
-    assert set(found.groups("season")) == {"spring", "summer", "winter"}
+    assert set(found.groups("season")) == {"fall", "spring", "summer", "winter"}
     assert "cloudy PSNR" in report_text([found], by=["season"])
 
 
