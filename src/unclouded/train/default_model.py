@@ -213,7 +213,7 @@ def sources(samples: list[Sample]) -> tuple[TrainingSource, ...]:
         labels="simulated",
         images=sum(sample.background for sample in samples),
         licence="own",
-        use="drawn anew for every crop, over the clear images and over procedural surfaces",
+        use="over the clear images and over procedural surfaces; ukis-csmask was asked about these tiles, too",
     )
     known = tuple(
         TrainingSource(name=title, labels=labels, images=counts[source], licence=licence, use=use)
