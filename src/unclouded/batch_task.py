@@ -132,29 +132,30 @@ def do_task(task: Task, progress: Callable[[float], None] | None = None) -> Outc
                 figures=made.figures,
                 warnings=made.warnings,
             )
-    except UncloudedError as err:
+    except Exception as err:  # noqa: BLE001  one scene's failure must not end the others
         stage = "write" if isinstance(err, OutputError) else stage
-        trace = traceback.format_exc()
-        out = replace(out, error=err.with_traceback(None), kind=type(err).__name__, stage=stage, trace=trace)
-    except MemoryError as err:
-        refused = UncloudedError(
+        out = replace(out, error=_told(err), kind=type(err).__name__, stage=stage, trace=traceback.format_exc())
+    return replace(out, seconds=time.monotonic() - begin)
+
+
+def _told(err: Exception) -> UncloudedError:
+    """An error in three parts, without the causes: the trace tells them, and not all survive the way back."""
+    if isinstance(err, UncloudedError):
+        told = err.with_traceback(None)
+    elif isinstance(err, MemoryError):
+        told = UncloudedError(
             f"Memory was refused: {err or 'nothing more is known'}.",
             expected="A scene needs some hundred megabytes for each worker, by the size of its tiles.",
             remedy="Pass a smaller --tile or fewer --jobs, or use a machine with more memory.",
         )
-        trace = traceback.format_exc()
-        out = replace(out, error=refused, kind=type(err).__name__, stage=stage, trace=trace)
-    except Exception as err:  # noqa: BLE001  one scene's failure must not end the others
-        foreseen = UncloudedError(
+    else:
+        told = UncloudedError(
             f"{type(err).__name__}: {err}",
             expected="This is an error in unclouded, or in a library that it uses.",
             remedy="Run it again with -vv to see where it happened, and report it.",
         )
-        trace = traceback.format_exc()
-        out = replace(out, error=foreseen, kind=type(err).__name__, stage=stage, trace=trace)
-    if out.error is not None:  # causes are told by the trace; as objects they need not survive the way back
-        out.error.__cause__ = out.error.__context__ = None
-    return replace(out, seconds=time.monotonic() - begin)
+    told.__cause__ = told.__context__ = None
+    return told
 
 
 def _written(item: Path) -> tuple[int, int] | None:

@@ -251,7 +251,16 @@ def wide_views(root: Path) -> Iterator[Sample]:
         if (sets[part] != lab.IGNORED).mean() > 0.3:
             name = f"ireland_{y}_{x}"
             yield Sample(name, "safe_60m", "ireland", "train", image[:, *part], sets[part], bands, 30.0, "boa")
+    yield from _coarse(root)
     four = tuple(S2[name] for name in ("B02", "B03", "B04", "B08"))
+    for path in sorted((root / "stac/mapchete_s2_l2a").glob("*/S2*/B02.tif")):
+        image = _scaled(np.concatenate([_read(path.with_name(f"{band.name}.tif")) for band in four]))
+        sets = teacher_sets(image, four, "boa", 1)
+        yield Sample(path.parent.name, "mapchete", "33TWL", "train", image, sets, four, 30.0, "boa")
+
+
+def _coarse(root: Path) -> Iterator[Sample]:
+    """Landsat-8 scenes at 450 to 600 m, and a Sentinel-2 desert at 100 m with its coarser bands repeated."""
     seven = tuple(OLI[f"B{number}"] for number in range(1, 8))
     products = *root.glob("landsat/LC08_L2S*_02_T2/*_SR_B1.TIF"), *root.glob("stac/landsat_c2_*/*_SR_B1.TIF")
     for path in sorted(products):
@@ -269,10 +278,6 @@ def wide_views(root: Path) -> Iterator[Sample]:
         planes.append(plane[:, rows][:, :, cols])
     image = _scaled(np.concatenate(planes))
     yield Sample("29RKH", "desert", "29RKH", "train", image, teacher_sets(image, twelve, "boa", 1), twelve, 30.0, "boa")
-    for path in sorted((root / "stac/mapchete_s2_l2a").glob("*/S2*/B02.tif")):
-        image = _scaled(np.concatenate([_read(path.with_name(f"{band.name}.tif")) for band in four]))
-        sets = teacher_sets(image, four, "boa", 1)
-        yield Sample(path.parent.name, "mapchete", "33TWL", "train", image, sets, four, 30.0, "boa")
 
 
 def rgb8(root: Path) -> Iterator[Sample]:

@@ -283,8 +283,7 @@ def _average(mean: nn.Module, net: nn.Module, keep: float) -> None:
 class Settings:
     """Everything that decides the outcome of a run of the default model.
 
-    ``start`` names a checkpoint whose averaged weights the run starts from. From the step ``truth_from`` on, what is
-    known without the teacher overrules it, see :func:`within`.
+    After the share ``teacher_alone`` of the steps, what is known without the teacher overrules it: see :func:`within`.
     """
 
     architecture: str = "slots-unet"
@@ -302,8 +301,7 @@ class Settings:
     seed: int = 1
     precision: str = "bf16"
     check_every: int = 1000
-    start: str = ""
-    truth_from: int = 6000
+    teacher_alone: float = 0.6
 
 
 def within(taught: Tensor, possible: Tensor) -> Tensor:
@@ -386,8 +384,6 @@ def train(
     fabric.launch()
     torch.manual_seed(settings.seed)
     net = models.create(settings.architecture, **dict(settings.options))
-    if settings.start:
-        net.load_state_dict(checkpoint.read(Path(settings.start))["mean"])
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learned = [sample for sample in samples if sample.split == "train"]
     crops = Crops(lessons, learned, settings.side, settings.seed)
@@ -399,7 +395,7 @@ def train(
     def loss(wrapped: nn.Module, crop: _Crop, step: int) -> Tensor:
         descriptors = crop.batch.slots if net.front_end == "slots" else crop.batch.descriptors
         batch = crop.batch
-        if step >= settings.truth_from:
+        if step >= settings.teacher_alone * settings.steps:
             batch = replace(batch, taught=within(batch.taught, batch.sets))
         return total_loss(wrapped.outputs(batch.image, descriptors), batch, settings)  # type: ignore[operator]
 

@@ -137,14 +137,18 @@ and unpack them below one folder."
             return self._read_patch(record)
         return self._read_converted(record) if "converted" in record.files else super().read(record)
 
-    def _read_converted(self, record: Record) -> Sample:
-        path = record.files["converted"]
+    def _reflectance(self, path: Path) -> Path:
+        """A file without the product's stored numbers, unless those are asked for."""
         if self.level == "counts":
             raise RadiometryError(
                 f"{path} holds reflectance.",
                 expected="Stored numbers of the product are asked for with level='counts'.",
-                remedy="Leave level out, or unpack the scene's own bands beside it.",
+                remedy="Leave level out, or unpack the whole scene's own bands.",
             )
+        return path
+
+    def _read_converted(self, record: Record) -> Sample:
+        path = self._reflectance(record.files["converted"])
         found = head(path)
         names = _CONVERTED.get(found.count)
         if names is None:
@@ -175,13 +179,7 @@ and unpack them below one folder."
         return Sample(record.name, self.name, record.scene, record.split, image, sets, bands, 30.0, "toa")
 
     def _read_patch(self, record: Record) -> Sample:
-        path = record.files["toa"]
-        if self.level == "counts":
-            raise RadiometryError(
-                f"{path} holds reflectance.",
-                expected="Stored numbers of the product are asked for with level='counts'.",
-                remedy="Leave level out, or get whole scenes.",
-            )
+        path = self._reflectance(record.files["toa"])
         found = head(path)
         steps = (1e-4,) * 7 + (0.01,)
         if found.scales != steps or any(found.offsets):
