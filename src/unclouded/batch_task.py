@@ -134,7 +134,8 @@ def do_task(task: Task, progress: Callable[[float], None] | None = None) -> Outc
             )
     except Exception as err:  # noqa: BLE001  one scene's failure must not end the others
         stage = "write" if isinstance(err, OutputError) else stage
-        out = replace(out, error=_told(err), kind=type(err).__name__, stage=stage, trace=traceback.format_exc())
+        trace = traceback.format_exc()  # before the causes are taken off
+        out = replace(out, error=_told(err), kind=type(err).__name__, stage=stage, trace=trace)
     return replace(out, seconds=time.monotonic() - begin)
 
 
