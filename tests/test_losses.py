@@ -198,6 +198,27 @@ def test_l1_ssim_adds_up():
     np.testing.assert_allclose(losses.l1_ssim(x, y, ssim_weight=0.0), (x - y).abs().mean())
 
 
+def test_group_and_member_make_the_class() -> None:
+    """The chain rule: -log p(class) = -log p(group) - log p(class | group)."""
+    groups = ((0, 1, 2), (3, 4), (5, 6))
+    logits = torch.randn(2, 7, 5, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    label = torch.randint(0, 7, (2, 5, 6), generator=torch.Generator().manual_seed(3))
+    group = torch.tensor([0, 0, 0, 1, 1, 2, 2])[label]
+    probability = F.one_hot(group, 3).movedim(3, 1).double()
+    found = losses.group_cross_entropy(logits, probability, groups)
+    found = found + losses.member_cross_entropy(logits, 1 << label, probability, groups)
+    torch.testing.assert_close(found, F.cross_entropy(logits, label, reduction="none"))
+
+
+def test_members_of_groups_that_are_impossible_cost_nothing() -> None:
+    logits = torch.randn(1, 7, 2, 2, requires_grad=True)
+    even = torch.ones(1, 2, 2, 2)
+    none = losses.member_cross_entropy(logits, torch.zeros(1, 2, 2, dtype=torch.long), even, ((0, 1), (3, 4)))
+    assert (none == 0).all()
+    none.sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
 def test_certain_groups_cost_what_coarse_sets_cost() -> None:
     groups = ((0, 1, 2), (3, 4), (5,))
     logits = torch.randn(2, 7, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

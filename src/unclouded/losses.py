@@ -167,6 +167,39 @@ def group_cross_entropy(logits: Tensor, probability: Tensor, groups: Sequence[Se
     return -(probability * of_groups).sum(dim=1)
 
 
+def member_cross_entropy(
+    logits: Tensor, target: Tensor, probability: Tensor, groups: Sequence[Sequence[int]]
+) -> Tensor:
+    """Set cross-entropy inside groups of classes: which member it is, given the group.
+
+    Together with :func:`group_cross_entropy` this is the cross-entropy of classes that are known as far as their
+    group by one source and inside the group by another. It does not move probability between groups.
+
+    Args:
+        logits: (n, k, h, w).
+        target: sets of possible classes. A group none of whose members is possible costs nothing.
+        probability: of the groups, (n, g, h, w): how much the question inside each counts.
+        groups: g disjoint groups of class indices.
+
+    Returns:
+        (n, h, w).
+
+    >>> even, third = torch.zeros(1, 4, 1, 1), torch.tensor([[[0b0100]]])
+    >>> sure = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+    >>> round(member_cross_entropy(even, third, sure, [(0, 1), (2, 3)]).item(), 4)  # -ln(1/2)
+    0.6931
+    """
+    possible = as_sets(target, logits.shape[1])
+    total = torch.zeros_like(logits[:, 0])
+    for row, group in enumerate(groups):
+        members, inside = logits[:, list(group)], possible[:, list(group)]
+        asked = inside.any(dim=1)
+        # An empty set would give infinity, whose gradient is not a number even at weight 0.
+        chosen = members.masked_fill(~(inside | ~asked[:, None]), -math.inf).logsumexp(dim=1)
+        total = total + probability[:, row] * (members.logsumexp(dim=1) - chosen)
+    return total
+
+
 def _reduce(loss: Tensor, known: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
     loss = torch.where(known, loss, torch.zeros_like(loss))
     share = known.to(loss.dtype) if weight is None else known * weight.to(loss.dtype)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unclouded import models
 from unclouded.errors import InputError
 from unclouded.train.config import OptimiserPart, SchedulePart
+from unclouded.train.muon import orthogonalised
 from unclouded.train.optim import Schedule, freeze, make_optimiser
 
 
@@ -86,6 +89,65 @@ def test_kinds(found: type) -> None:
     assert type(optimiser) is found
     if kind == "sgd":
         assert optimiser.param_groups[0]["momentum"] == 0.3
+
+
+def test_muon_is_that_of_torch_where_torch_has_it() -> None:
+    drawn = torch.Generator().manual_seed(3)
+    ours = torch.nn.Parameter(torch.randn(12, 20, generator=drawn))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    started = ours.detach().clone()
+    both = [
+        make_optimiser(_Holding(ours), OptimiserPart(kind="muon", rate=0.01, weight_decay=0.1, momentum=0.95)),
+        torch.optim.Muon([theirs], lr=0.01, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+    ]
+    for _ in range(4):
+        ours.grad = torch.randn(12, 20, generator=drawn)
+        theirs.grad = ours.grad.clone()
+        for one in both:
+            one.step()
+    torch.testing.assert_close(ours, theirs)
+    assert float((ours.detach() - started).abs().max()) > 0.01
+
+
+def test_muon_takes_vectors_as_adamw_does_and_convolutions_as_matrices() -> None:
+    drawn = torch.Generator().manual_seed(4)
+    net = torch.nn.Conv2d(3, 5, 3)
+    kernel = net.weight.detach().clone()
+    bias = torch.nn.Parameter(net.bias.detach().clone())
+    muon = make_optimiser(net, OptimiserPart(kind="muon", rate=0.01, weight_decay=0.1))
+    adamw = torch.optim.AdamW([bias], lr=0.01, weight_decay=0.1)
+    for step in range(3):
+        net.weight.grad = torch.randn(net.weight.shape, generator=drawn)
+        net.bias.grad = torch.randn(5, generator=drawn)
+        bias.grad = net.bias.grad.clone()
+        muon.step()
+        adamw.step()
+        if step == 0:
+            moved = (net.weight.detach() - kernel * (1 - 0.01 * 0.1)).flatten(1) / (0.2 * 0.01 * 27**0.5)
+            values = torch.linalg.svdvals(moved)
+            assert values.min() > 0.6
+            assert values.max() < 1.25
+    torch.testing.assert_close(net.bias, bias)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    scale=st.floats(1e-4, 1e4),
+    seed=st.integers(0, 100),
+)
+@settings(deadline=None, max_examples=30)
+def test_orthogonalising_forgets_the_scale_and_keeps_the_directions(shape, scale, seed) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    found = orthogonalised(scale * matrix)
+    assert found.shape == matrix.shape
+    torch.testing.assert_close(found, orthogonalised(matrix), rtol=0.05, atol=0.05)
+    assert float((found * matrix).sum()) > 0
+
+
+class _Holding(torch.nn.Module):
+    def __init__(self, weight: torch.nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
 
 
 def test_freezing_by_pattern() -> None:

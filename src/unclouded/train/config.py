@@ -178,16 +178,17 @@ class OptimiserPart(Part):
     """The optimiser.
 
     Attributes:
-        kind: ``adam`` (decay in the gradient), ``adamw`` or ``sgd``.
+        kind: ``adam`` (decay in the gradient), ``adamw``, ``sgd``, or ``muon``, see :mod:`unclouded.train.muon`.
         rate: peak learning rate.
         weight_decay: not applied to what the network itself excludes, nor to vectors unless ``decay_vectors``.
         decay_vectors: apply it to biases and normalisation as well, as torch does by itself.
-        betas, eps: of Adam.
-        momentum, nesterov: of SGD.
+        betas, eps: of Adam, and of what Muon leaves to it.
+        momentum: of SGD and Muon, 0.95 for the latter by its authors.
+        nesterov: of SGD; Muon always looks ahead.
         groups: parameters with another rate or decay.
     """
 
-    kind: Literal["adam", "adamw", "sgd"] = "adamw"
+    kind: Literal["adam", "adamw", "sgd", "muon"] = "adamw"
     rate: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     decay_vectors: bool = True

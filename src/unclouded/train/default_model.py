@@ -41,7 +41,7 @@ from .scores import predict_sample
 
 ARCHITECTURE = "slots-unet"
 OPTIONS: dict[str, Any] = {"widths": (16, 48, 96, 160), "depth": 1, "logarithms": True, "details": 16}
-LESSONS = 6000
+LESSONS = 9000
 
 SOURCES: dict[str, tuple[str, Any, str, str]] = {
     "sen12mscr": (
@@ -129,7 +129,7 @@ def teach(work: Path, count: int, workers: int) -> None:
 
 @main.command()
 @click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--steps", default=10000, show_default=True)
+@click.option("--steps", default=30000, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=1, show_default=True)
 def fit(work: Path, steps: int, threads: int, seed: int) -> None:
@@ -140,7 +140,6 @@ def fit(work: Path, steps: int, threads: int, seed: int) -> None:
         options=tuple(OPTIONS.items()),
         steps=steps,
         seed=seed,
-        learning_rate=2e-3,
         check_every=2000,
     )
     train(with_roles(_samples(work)), Lessons(work / FOLDER), _folder(work, seed), settings)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..data.sample import Sample
@@ -109,6 +110,7 @@ _FOLDER: Path
 
 def _begin(samples: Sequence[Sample], seed: int, folder: Path) -> None:
     global _TILES, _FOLDER
+    torch.set_num_threads(1)  # the cores are shared already, and a forked process would wait for threads it has not
     _TILES, _FOLDER = Tiles(samples, seed), folder
 
 

@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from .. import models
 from ..data.sample import Sample
 from ..errors import InputError, MissingDependencyError, ModelError, UncloudedError
-from ..losses import coarsen, group_cross_entropy, set_cross_entropy
+from ..losses import coarsen, group_cross_entropy, member_cross_entropy, set_cross_entropy
 from ..nn.timm_guard import import_torchvision
 from . import checkpoint
 from .batches import Batch, Crops
@@ -281,17 +281,15 @@ def _average(mean: nn.Module, net: nn.Module, keep: float) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the outcome of a run of the default model.
-
-    After the share ``teacher_alone`` of the steps, what is known without the teacher overrules it: see :func:`within`.
-    """
+    """Everything that decides the outcome of a run of the default model."""
 
     architecture: str = "slots-unet"
     options: tuple[tuple[str, Any], ...] = ()
     steps: int = 16000
     batch: int = 8
     side: int = 128
-    learning_rate: float = 2e-3
+    optimiser: Literal["adamw", "muon"] = "muon"
+    learning_rate: float = 6e-3
     warm_up: int = 400
     weight_decay: float = 0.01
     shadow_weight: float = 2.0
@@ -301,35 +299,13 @@ class Settings:
     seed: int = 1
     precision: str = "bf16"
     check_every: int = 1000
-    teacher_alone: float = 0.6
-
-
-def within(taught: Tensor, possible: Tensor) -> Tensor:
-    """The teacher's probabilities, shared among what the labels leave possible.
-
-    Where a label is certain it replaces the teacher; where it leaves classes open the teacher decides between them;
-    where there is no label the teacher stands alone.
-
-    Args:
-        taught: probabilities of clear, cloud and shadow, (n, 3, h, w); 0 where the teacher says nothing.
-        possible: sets of the seven classes, (n, k, h, w) bool.
-
-    >>> taught = torch.tensor([0.2, 0.6, 0.2]).view(1, 3, 1, 1)
-    >>> clear_or_shadow = torch.tensor([True, True, True, False, False, True, False]).view(1, 7, 1, 1)
-    >>> [round(value, 2) for value in within(taught, clear_or_shadow).flatten().tolist()]
-    [0.5, 0.0, 0.5]
-    """
-    allowed = torch.stack([possible[:, list(group)].any(dim=1) for group in COARSE], dim=1)
-    allowed = allowed | ~allowed.any(dim=1, keepdim=True)
-    shared = (taught + 1e-3) * allowed * (taught.sum(dim=1, keepdim=True) > 0)
-    return shared / shared.sum(dim=1, keepdim=True).clamp(min=1e-6)
 
 
 def total_loss(outputs: dict[str, Tensor], batch: Batch, settings: Settings) -> Tensor:
     """The coarse question (clear, cloud, shadow) at full weight, the fine classes at a fifth, recovery at a tenth.
 
-    Where the teacher has spoken, the coarse question is how far the network is from its probabilities; elsewhere it is
-    asked of the labels.
+    Where the teacher has spoken, the coarse question is how far the network is from its probabilities, and labels
+    only decide between the members of a group; elsewhere both are asked of the labels.
     """
     possible, taught = batch.sets, batch.taught
     logits = outputs["logits"].float()
@@ -339,7 +315,8 @@ def total_loss(outputs: dict[str, Tensor], batch: Batch, settings: Settings) -> 
     weight = 1.0 + (settings.shadow_weight - 1.0) * taught[:, 2]
     judged = known | possible.any(dim=1)
     loss = (weight * torch.where(known, wrong, labelled)).sum() / (weight * judged).sum().clamp(min=1.0)
-    loss = loss + settings.fine_weight * set_cross_entropy(logits, possible)
+    fine = member_cross_entropy(logits, possible, torch.where(known[:, None], taught, torch.ones_like(taught)), COARSE)
+    loss = loss + settings.fine_weight * fine.sum() / possible.any(dim=1).sum().clamp(min=1)
     if "recovery_loss" in outputs:
         loss = loss + settings.recovery_weight * outputs["recovery_loss"].float()
     return loss
@@ -394,18 +371,16 @@ def train(
 
     def loss(wrapped: nn.Module, crop: _Crop, step: int) -> Tensor:
         descriptors = crop.batch.slots if net.front_end == "slots" else crop.batch.descriptors
-        batch = crop.batch
-        if step >= settings.teacher_alone * settings.steps:
-            batch = replace(batch, taught=within(batch.taught, batch.sets))
-        return total_loss(wrapped.outputs(batch.image, descriptors), batch, settings)  # type: ignore[operator]
+        return total_loss(wrapped.outputs(crop.batch.image, descriptors), crop.batch, settings)  # type: ignore[operator]
 
     def judge(mean: nn.Module) -> dict[str, float]:
         return summary(judged, [predict_sample(mean, sample) for sample in judged])
 
     peak = settings.learning_rate
+    part = OptimiserPart(kind=settings.optimiser, rate=peak, weight_decay=settings.weight_decay, momentum=0.95)
     job = Job(
         net=net,
-        optimiser=make_optimiser(net, OptimiserPart(rate=peak, weight_decay=settings.weight_decay)),
+        optimiser=make_optimiser(net, part),
         schedule=Schedule(SchedulePart(kind="cosine", warm_up=settings.warm_up, floor=0.01), peak),
         draw=draw,
         loss=loss,

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import InputError
 from .config import OptimiserPart, SchedulePart
+from .muon import Muon
 from .tasks import is_better
 
 
@@ -64,6 +65,8 @@ def make_optimiser(net: nn.Module, part: OptimiserPart) -> torch.optim.Optimizer
     ]
     if part.kind == "sgd":
         return torch.optim.SGD(given, lr=part.rate, momentum=part.momentum, nesterov=part.nesterov)
+    if part.kind == "muon":
+        return Muon(given, lr=part.rate, momentum=part.momentum, betas=part.betas, eps=part.eps)
     kind = torch.optim.Adam if part.kind == "adam" else torch.optim.AdamW
     return kind(given, lr=part.rate, betas=part.betas, eps=part.eps)
 
