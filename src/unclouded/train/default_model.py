@@ -131,8 +131,9 @@ def teach(work: Path, count: int, workers: int) -> None:
 @click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--steps", default=30000, show_default=True)
 @click.option("--threads", default=2, show_default=True)
+@click.option("--workers", default=0, show_default=True, help="Processes that draw batches; 0 draws in a thread.")
 @click.option("--seed", default=1, show_default=True)
-def fit(work: Path, steps: int, threads: int, seed: int) -> None:
+def fit(work: Path, steps: int, threads: int, workers: int, seed: int) -> None:
     """Train, or go on where it stopped."""
     torch.set_num_threads(threads)
     settings = Settings(
@@ -142,7 +143,7 @@ def fit(work: Path, steps: int, threads: int, seed: int) -> None:
         seed=seed,
         check_every=2000,
     )
-    train(with_roles(_samples(work)), Lessons(work / FOLDER), _folder(work, seed), settings)
+    train(with_roles(_samples(work)), Lessons(work / FOLDER), _folder(work, seed), settings, workers=workers)
 
 
 @main.command()

@@ -50,6 +50,9 @@ log = logging.getLogger("unclouded")
 GROUPS = ((0, 1, 2), (3, 4))
 """Classes that the coarse question does not tell apart: land, water and snow; thin and thick cloud."""
 
+METHODS = ("outputs", "loss")
+"""What a network is called by in training, beside its forward."""
+
 COARSE = (*GROUPS, (5,))
 """Clear, cloud and shadow, which the teacher tells apart."""
 
@@ -98,7 +101,7 @@ def run(job: Job, folder: Path, fabric: Fabric, progress: Callable[[float], None
     if mean is not None:
         mean.to(fabric.device)
     net, optimiser = fabric.setup(plain, job.optimiser)
-    for name in ("outputs", "loss"):
+    for name in METHODS:
         if hasattr(plain, name):
             net.mark_forward_method(name)
     if state is not None:
@@ -152,6 +155,31 @@ def run(job: Job, folder: Path, fabric: Fabric, progress: Callable[[float], None
     return Outcome((mean or plain).cpu().eval(), at, scores)
 
 
+class Mixed:
+    """The wrapped network, whose ``outputs`` and ``loss`` run in the precision of the run as its forward does.
+
+    Fabric takes care of such methods only where its strategy wraps the network, so not on a single device.
+    """
+
+    def __init__(self, net: Any, fabric: Fabric) -> None:
+        self._net, self._fabric = net, fabric
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._net(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._net, name)
+        if name not in METHODS:
+            return found
+
+        @functools.wraps(found)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._fabric.autocast():
+                return found(*args, **kwargs)
+
+        return call
+
+
 def _step(
     job: Job, fabric: Fabric, net: Any, optimiser: Any, given: Sequence[Any], step: int
 ) -> float:
@@ -165,7 +193,7 @@ def _step(
         # Fabric averages gradients over processes; the share makes a sum over judged pixels of it again.
         share = float(weights[number] * fabric.world_size / whole) if whole else 0.0
         with fabric.no_backward_sync(net, enabled=number + 1 < len(given)):
-            one = job.loss(net, batch.to(fabric.device), step)
+            one = job.loss(Mixed(net, fabric), batch.to(fabric.device), step)  # type: ignore[arg-type]
             fabric.backward(one * share)
         loss += one.detach().double().cpu() * share / fabric.world_size
     loss = _summed(fabric, loss)
@@ -333,7 +361,12 @@ class _Crop:
 
 
 def train(
-    samples: Sequence[Sample], lessons: Lessons, folder: Path, settings: Settings, until: int | None = None
+    samples: Sequence[Sample],
+    lessons: Lessons,
+    folder: Path,
+    settings: Settings,
+    until: int | None = None,
+    workers: int = 0,
 ) -> nn.Module:
     """Train the default model, or go on with what ``folder`` holds.
 
@@ -343,6 +376,7 @@ def train(
         folder: checkpoints, log and settings of this run.
         settings: must equal those that a resumed folder was started with.
         until: stop after so many steps, whole epochs of ``settings.check_every``; a later call may go on.
+        workers: processes that draw batches; 0 draws in a thread. The result does not depend on it.
 
     Returns:
         The averaged network in eval mode.
@@ -391,6 +425,7 @@ def train(
         batch=settings.batch,
         steps=settings.steps,
         until=until,
+        workers=workers,
         identity=json.dumps(asdict(settings), sort_keys=True),
         seed=settings.seed,
         clip=1.0,
