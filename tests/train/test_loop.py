@@ -20,6 +20,7 @@ import torch
 from unclouded import models
 from unclouded.data.simulated import SimulatedSet
 from unclouded.errors import InputError, ModelError, OutputError, UncloudedWarning
+from unclouded.models.unet_small import SlotsUNet
 from unclouded.nn.timm_guard import import_transformers
 from unclouded.train import checkpoint
 from unclouded.train.config_file import read_config
@@ -127,6 +128,49 @@ def test_phases_change_rate_and_accumulation(tiny) -> None:
     run = fit(tiny(batch=2, epochs=2, schedule={"kind": "phases", "phases": phases}))
     assert [row["step"] for row in run.log()] == [4, 5]
     assert [row["rate"] for row in run.log()] == pytest.approx([1e-3, 1e-4])
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", torch.bfloat16), ("32", torch.float32)])
+def test_the_network_runs_in_the_precision_asked_for(
+    tiny, monkeypatch: pytest.MonkeyPatch, precision: str, kind: torch.dtype
+) -> None:
+    """In training; it is judged in full precision, as it will be used. Losses are given numbers in full precision."""
+    seen: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    judged: set[torch.dtype] = set()
+    plain, loss = SlotsUNet.outputs, Loss.of
+
+    def watched(net, *given):
+        found = plain(net, *given)
+        seen[net.training].add(found["logits"].dtype)
+        return found
+
+    def of(self, outputs, *rest):
+        judged.add(outputs["logits"].dtype)
+        return loss(self, outputs, *rest)
+
+    monkeypatch.setattr(SlotsUNet, "outputs", watched)
+    monkeypatch.setattr(Loss, "of", of)
+    fit(tiny(precision=precision, epochs=1))
+    assert seen == {True: {kind}, False: {torch.float32}}
+    assert judged == {torch.float32}
+
+
+def test_muon_resumes_exactly(tiny, tmp_path: Path) -> None:
+    parts = {"optimiser": {"kind": "muon", "rate": 5e-3, "momentum": 0.95}, "epochs": 3}
+    whole = fit(tiny(**parts, output=str(tmp_path / "whole")))
+    config = tiny(**parts, output=str(tmp_path / "parts"))
+
+
+    def stop(done: float) -> None:
+        if done > 0.6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, progress=stop)
+    assert state(config.output)["position"]["epoch"] == 1
+    again = fit(config, resume=True)
+    assert_same(whole.folder, again.folder)
+    assert whole.log()[-1]["train loss"] < whole.log()[0]["train loss"]
 
 
 def test_a_run_ends_at_its_number_of_steps(tiny) -> None:
