@@ -16,7 +16,8 @@ from hypothesis.extra.numpy import arrays
 from odc.geo.geobox import GeoBox
 
 import unclouded
-from unclouded.compositing import clear_of, composite
+from unclouded.composite_stack import clear_of
+from unclouded.compositing import composite
 from unclouded.errors import InputError, OutputError
 from unclouded.infer.composites import NO_DATE, best_scores, compose, distance_to, geometric_median, reach
 
@@ -309,7 +310,7 @@ def test_resume_keeps_what_the_same_scenes_masks_and_settings_made(tmp_path):
 def test_windows_do_not_show(tmp_path, monkeypatch):
     scenes, masks = _dates(tmp_path)
     whole = unclouded.composite(scenes, masks=masks, method="best")
-    monkeypatch.setattr("unclouded.compositing._SIDE", 37)
+    monkeypatch.setattr("unclouded.composite_stack._SIDE", 37)
     pieces = unclouded.composite(scenes, masks=masks, method="best")
     np.testing.assert_array_equal(pieces.image.values, whole.image.values)
     np.testing.assert_array_equal(pieces.date.values, whole.date.values)

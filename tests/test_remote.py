@@ -14,7 +14,7 @@ import rasterio
 import rasterio.shutil
 
 import unclouded
-from unclouded import raster
+from unclouded import raster_files
 from unclouded.errors import InputError
 from unclouded.readers import open_scene, stac
 
@@ -110,7 +110,7 @@ def test_the_command_line_takes_addresses(server: Server, tmp_path: Path) -> Non
 def test_an_answer_that_is_no_file(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, status: int
 ) -> None:
-    monkeypatch.setitem(raster._REMOTE, "GDAL_HTTP_RETRY_DELAY", "0.01")
+    monkeypatch.setitem(raster_files._REMOTE, "GDAL_HTTP_RETRY_DELAY", "0.01")
     server.status[name] = status
     done = run("mask", f"{server.address}/item.json", "-o", tmp_path / "out", "--json")
     assert done.returncode == 3, done.stderr
@@ -124,7 +124,7 @@ def test_an_answer_that_is_no_file(
 
 
 def test_a_server_that_fails_now_and_then_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(raster._REMOTE, "GDAL_HTTP_RETRY_DELAY", "0.3")
+    monkeypatch.setitem(raster_files._REMOTE, "GDAL_HTTP_RETRY_DELAY", "0.3")
     server.status["B04.tif"] = 503
     threading.Timer(0.2, server.status.clear).start()
     assert len(open_scene(f"{server.address}/item.json").bands) == 4
@@ -134,8 +134,8 @@ def test_a_server_that_fails_now_and_then_is_asked_again(server: Server, monkeyp
 @pytest.mark.parametrize("name", ["item.json", "B04.tif"])
 def test_a_server_that_does_not_answer(server: Server, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(stac, "_TIMEOUT_S", 0.5)
-    monkeypatch.setitem(raster._REMOTE, "GDAL_HTTP_LOW_SPEED_TIME", "1")
-    monkeypatch.setitem(raster._REMOTE, "GDAL_HTTP_MAX_RETRY", "0")
+    monkeypatch.setitem(raster_files._REMOTE, "GDAL_HTTP_LOW_SPEED_TIME", "1")
+    monkeypatch.setitem(raster_files._REMOTE, "GDAL_HTTP_MAX_RETRY", "0")
     server.status[name] = 0
     with pytest.raises(InputError, match=name) as caught:
         open_scene(f"{server.address}/item.json")
@@ -171,11 +171,11 @@ def test_a_remote_item_cannot_make_this_machine_read_its_own_files(server: Serve
 
 def test_settings_of_the_user_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "7")
-    with raster.environment("https://host/a.tif"):
+    with raster_files.environment("https://host/a.tif"):
         options = rasterio.env.getenv()
         assert options["GDAL_DISABLE_READDIR_ON_OPEN"] == "EMPTY_DIR"
         assert "GDAL_HTTP_MAX_RETRY" not in options
-    with raster.environment("/data/a.tif"):
+    with raster_files.environment("/data/a.tif"):
         assert "GDAL_DISABLE_READDIR_ON_OPEN" not in rasterio.env.getenv()  # local files may have companions
-    with rasterio.Env(GDAL_HTTP_MAX_RETRY="5"), raster.environment("https://host/a.tif"):
+    with rasterio.Env(GDAL_HTTP_MAX_RETRY="5"), raster_files.environment("https://host/a.tif"):
         assert str(rasterio.env.getenv()["GDAL_HTTP_MAX_RETRY"]) == "5"

@@ -18,7 +18,7 @@ from unclouded.data.sample import Sample  # noqa: E402
 from unclouded.descriptors import slot_weights  # noqa: E402
 from unclouded.errors import InputError  # noqa: E402
 from unclouded.scene import Band  # noqa: E402
-from unclouded.train import checkpoint, lessons, loop  # noqa: E402
+from unclouded.train import checkpoint, lessons, student  # noqa: E402
 from unclouded.train.batches import Crops  # noqa: E402
 from unclouded.train.lessons import Lessons, make_lessons  # noqa: E402
 from unclouded.train.scores import four_probabilities, predict_sample, summary, tally  # noqa: E402
@@ -63,7 +63,8 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Lessons:
         make_lessons(TRAIN, folder, 6, workers=1)
     return Lessons(folder)
 
-TINY = loop.Settings(
+
+TINY = student.Settings(
     options=(("widths", (8, 8, 8, 8)),), steps=6, batch=2, side=64, warm_up=2, check_every=3, precision="fp32"
 )
 
@@ -80,7 +81,7 @@ def test_the_loss_asks_the_coarse_question_first(taught: Lessons) -> None:
         for called in (thin, thick, land):
             logits = torch.zeros(1, 7, 4, 4)
             logits[:, called] = 20.0
-            costs[called] = float(loop.total_loss({"logits": logits}, batch, TINY))
+            costs[called] = float(student.total_loss({"logits": logits}, batch, TINY))
         assert costs[thin] == pytest.approx(0, abs=1e-4)
         assert costs[thick] == pytest.approx(0.2 * 20, rel=1e-3)
         assert costs[land] == pytest.approx(20 - 0.8 * math.log(2), rel=1e-3)
@@ -95,7 +96,7 @@ def test_the_teacher_is_followed_where_it_is_unsure(taught: Lessons) -> None:
     optimiser = torch.optim.Adam([logits], 0.05)
     for _ in range(300):
         optimiser.zero_grad()
-        loop.total_loss({"logits": logits}, batch, TINY).backward()
+        student.total_loss({"logits": logits}, batch, TINY).backward()
         optimiser.step()
     found = logits.detach().softmax(dim=1)[0, :, 0, 0]
     assert found[:3].sum() == pytest.approx(0.5, abs=0.02)
@@ -113,7 +114,7 @@ def test_labels_do_not_overrule_the_teacher(taught: Lessons) -> None:
     logits[:, :3], logits[:, 3:5] = math.log(0.9 / 3), math.log(0.1 / 2)
     logits[:, 5:] = -30.0
     logits.requires_grad_()
-    loop.total_loss({"logits": logits}, batch, TINY).backward()
+    student.total_loss({"logits": logits}, batch, TINY).backward()
     slope = logits.grad[0, :, 0, 0]
     assert slope[:3].abs().max() < 1e-6
     assert slope[SEVEN.index("thin")] < 0
@@ -225,7 +226,7 @@ def test_pictures_are_stretched_to_eight_bits() -> None:
 
 def test_training_goes_on_exactly_after_a_stop(tmp_path: Path, taught: Lessons) -> None:
     torch.set_num_threads(1)
-    whole = loop.train(SAMPLES, taught, tmp_path / "whole", TINY)
+    whole = student.train(SAMPLES, taught, tmp_path / "whole", TINY)
     original = checkpoint.save
 
     class Killed(RuntimeError):
@@ -239,8 +240,8 @@ def test_training_goes_on_exactly_after_a_stop(tmp_path: Path, taught: Lessons) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save", save_then_stop)
         with pytest.raises(Killed):
-            loop.train(SAMPLES, taught, tmp_path / "parts", TINY)
-    resumed = loop.train(SAMPLES, taught, tmp_path / "parts", TINY)
+            student.train(SAMPLES, taught, tmp_path / "parts", TINY)
+    resumed = student.train(SAMPLES, taught, tmp_path / "parts", TINY)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
     assert (tmp_path / "parts" / "log.csv").read_text(encoding="utf-8").count("\n") == 3
@@ -248,20 +249,20 @@ def test_training_goes_on_exactly_after_a_stop(tmp_path: Path, taught: Lessons) 
 
 def test_a_run_stopped_early_is_the_beginning_of_the_whole(tmp_path: Path, taught: Lessons) -> None:
     torch.set_num_threads(1)
-    whole = loop.train(SAMPLES, taught, tmp_path / "whole", TINY).state_dict()
+    whole = student.train(SAMPLES, taught, tmp_path / "whole", TINY).state_dict()
     for _ in range(2):
-        loop.train(SAMPLES, taught, tmp_path / "part", TINY, until=3)
+        student.train(SAMPLES, taught, tmp_path / "part", TINY, until=3)
         assert torch.load(tmp_path / "part" / "last.pt", weights_only=True)["step"] == 3
-    rest = loop.train(SAMPLES, taught, tmp_path / "part", TINY).state_dict()
+    rest = student.train(SAMPLES, taught, tmp_path / "part", TINY).state_dict()
     assert all(torch.equal(value, rest[key]) for key, value in whole.items())
     with pytest.raises(InputError, match="stop after 4 steps"):
-        loop.train(SAMPLES, taught, tmp_path / "part", TINY, until=4)
+        student.train(SAMPLES, taught, tmp_path / "part", TINY, until=4)
 
 
 def test_other_settings_do_not_resume(tmp_path: Path, taught: Lessons) -> None:
-    loop.train(SAMPLES, taught, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 1}))
+    student.train(SAMPLES, taught, tmp_path, student.Settings(**{**TINY.__dict__, "steps": 1}))
     with pytest.raises(InputError, match="steps was 1, is 2"):
-        loop.train(SAMPLES, taught, tmp_path, loop.Settings(**{**TINY.__dict__, "steps": 2}))
+        student.train(SAMPLES, taught, tmp_path, student.Settings(**{**TINY.__dict__, "steps": 2}))
 
 
 def test_scores_judge_only_what_labels_tell() -> None:

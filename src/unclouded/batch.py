@@ -25,7 +25,7 @@ from .batch_inputs import sources, title
 from .batch_run import Summary, treat
 from .batch_task import Outcome, Task
 from .batch_treatments import Compositing, Dates, Masking, Removing
-from .compositing import mask_options
+from .composite_stack import mask_options
 from .errors import InputError, UncloudedError
 from .options import Options
 from .remove_options import RemoveOptions

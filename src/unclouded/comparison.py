@@ -27,7 +27,7 @@ from .classes import CLASSES, NO_DATA
 from .decoders import check_name, decode
 from .errors import InputError
 from .metrics import Confusion, confusion
-from .raster import environment, read_errors
+from .raster_files import environment, read_errors
 from .readers.stac import read_item
 
 MERGED: dict[str, tuple[str, ...]] = {

@@ -26,7 +26,8 @@ def class_plane(mask: Any, scene: Scene) -> ClassPlane | None:
     elif isinstance(mask, (str, os.PathLike)):
         import rasterio
 
-        from .raster import environment, header, read_errors
+        from .raster import header
+        from .raster_files import environment, read_errors
 
         path = os.path.expanduser(os.fspath(mask))
         head = header(path)

@@ -81,7 +81,7 @@ class Files:
     def _read(self, product: str) -> NDArray[Any]:
         import rasterio
 
-        from .raster import environment, read_errors
+        from .raster_files import environment, read_errors
 
         path = str(self._outputs[product])
         with read_errors(path), environment(path), rasterio.open(path) as file:

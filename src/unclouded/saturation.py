@@ -72,7 +72,8 @@ def sampled_percent(source: Any, record: Radiometry) -> float | None:
     import rasterio
     from rasterio.windows import Window
 
-    from .raster import RasterBand, environment, is_remote, read_errors
+    from .raster import RasterBand
+    from .raster_files import environment, is_remote, read_errors
 
     if record.saturated is None or not isinstance(source, RasterBand) or is_remote(source.path):
         return None

@@ -26,7 +26,7 @@ from unittest import mock
 import numpy as np
 from rasterio.errors import RasterioIOError
 
-from unclouded import raster
+from unclouded import raster, raster_files
 from unclouded.errors import UncloudedError, UncloudedWarning
 from unclouded.infer.runner import find_model
 from unclouded.models.card import ModelCard
@@ -304,7 +304,7 @@ def _watched(folder: Path) -> Iterator[None]:
     if not _HOOKED:
         sys.addaudithook(_hook)  # cannot be taken away again: an empty list makes it idle
         _HOOKED = True
-    real = raster._open
+    real = raster_files.open_file
 
     def guarded(path: str, formats: Any, **options: Any) -> Any:
         if "://" in path or path.startswith("/vsi"):
@@ -315,7 +315,7 @@ def _watched(folder: Path) -> Iterator[None]:
             raise Broken(f"GDAL was given {path[:200]!r}")
         return real(path, formats, **options)
 
-    with mock.patch.object(raster, "_open", guarded):
+    with mock.patch.object(raster_files, "open_file", guarded), mock.patch.object(raster, "open_file", guarded):
         _WATCH.append(os.path.realpath(folder))
         try:
             yield

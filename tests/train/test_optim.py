@@ -132,15 +132,15 @@ def test_muon_takes_vectors_as_adamw_does_and_convolutions_as_matrices() -> None
 
 @given(
     shape=st.tuples(st.integers(1, 12), st.integers(1, 12)),
-    scale=st.floats(1e-4, 1e4),
+    power=st.integers(-12, 12),
     seed=st.integers(0, 100),
 )
 @settings(deadline=None, max_examples=30)
-def test_orthogonalising_forgets_the_scale_and_keeps_the_directions(shape, scale, seed) -> None:
+def test_orthogonalising_forgets_the_scale_and_keeps_the_directions(shape, power, seed) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    found = orthogonalised(scale * matrix)
+    found = orthogonalised(2.0**power * matrix)
     assert found.shape == matrix.shape
-    torch.testing.assert_close(found, orthogonalised(matrix), rtol=0.05, atol=0.05)
+    assert torch.equal(found, orthogonalised(matrix))
     assert float((found * matrix).sum()) > 0
 
 

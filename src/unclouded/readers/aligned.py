@@ -20,7 +20,8 @@ from rasterio.windows import Window
 from .. import sensors
 from ..errors import InputError, RadiometryError
 from ..radiometry import missing
-from ..raster import Header, environment, header, read_errors
+from ..raster import Header, header
+from ..raster_files import environment, read_errors
 from ..scene import Band, Radiometry, Scene, metres_per_pixel
 
 

@@ -24,7 +24,8 @@ from rasterio.windows import Window
 
 from .. import sensors
 from ..errors import InputError, RadiometryError
-from ..raster import PRODUCT_FORMATS, Header, RasterBand, environment, header, read_errors
+from ..raster import Header, RasterBand, header
+from ..raster_files import PRODUCT_FORMATS, environment, read_errors
 from ..scene import Band, Radiometry, Scene, metres_per_pixel
 from . import Reader, Request, register
 from .files import Files, find_all, find_text, finite

@@ -11,7 +11,8 @@ from xml.etree.ElementTree import Element
 from .. import sensors
 from ..errors import InputError, RadiometryError
 from ..radiometry import from_quantification
-from ..raster import PRODUCT_FORMATS, Header, RasterBand
+from ..raster import Header, RasterBand
+from ..raster_files import PRODUCT_FORMATS
 from ..scene import Band, Radiometry, Scene
 from . import Reader, Request, register
 from .files import Files

@@ -20,7 +20,8 @@ import numpy as np
 from .. import sensors
 from ..errors import InputError, RadiometryError
 from ..radiometry import unknown_scale, with_sun
-from ..raster import PRODUCT_FORMATS, Header, RasterBand
+from ..raster import Header, RasterBand
+from ..raster_files import PRODUCT_FORMATS
 from ..scene import Band, Radiometry, Scene
 from . import Reader, Request, register
 from .files import Files, finite

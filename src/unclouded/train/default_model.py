@@ -36,8 +36,8 @@ from ..models.card import ModelCard, TrainingSource
 from .calibration import fit_calibration, fit_guarantees
 from .export import export
 from .lessons import FOLDER, Lessons, make_lessons
-from .loop import Settings, train
 from .scores import predict_sample
+from .student import Settings, train
 
 ARCHITECTURE = "slots-unet"
 OPTIONS: dict[str, Any] = {"widths": (16, 48, 96, 160), "depth": 1, "logarithms": True, "details": 16}

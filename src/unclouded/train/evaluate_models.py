@@ -27,7 +27,7 @@ from ..data.sets.base import DataSet, Record
 from ..decoders import check_name, decode
 from ..errors import InputError
 from ..normalise import BandHistogram, Normaliser
-from ..raster import read_errors
+from ..raster_files import read_errors
 from .config import DataPart
 from .corpus import Normalisers, Source, choose_bands, in_units
 from .patches import Batch, Patches, stacked, starts

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
-from ..raster import read_errors
+from ..raster_files import read_errors
 from .lettering import HEIGHT
 from .quicklook import (
     FAINT,
