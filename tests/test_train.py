@@ -19,7 +19,7 @@ from unclouded.descriptors import slot_weights  # noqa: E402
 from unclouded.errors import InputError  # noqa: E402
 from unclouded.scene import Band  # noqa: E402
 from unclouded.train import checkpoint, lessons, student  # noqa: E402
-from unclouded.train.batches import Crops  # noqa: E402
+from unclouded.train.batches import Batch, Crops  # noqa: E402
 from unclouded.train.lessons import Lessons, make_lessons  # noqa: E402
 from unclouded.train.scores import four_probabilities, predict_sample, summary, tally  # noqa: E402
 from unclouded.train.tiles import MIXTURE, Tiles, blended, pasted  # noqa: E402
@@ -65,13 +65,14 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Lessons:
 
 
 TINY = student.Settings(
-    options=(("widths", (8, 8, 8, 8)),), steps=6, batch=2, side=64, warm_up=2, check_every=3, precision="fp32"
-)
+    options=(("widths", (8, 8, 8, 8)),), steps=6, batch=2, side=64, warm_up=2, check_every=3, precision="fp32",
+    large_from=0.75, large_batch=1, large_side=128,
+)  # fmt: skip
 
 
 def test_the_loss_asks_the_coarse_question_first(taught: Lessons) -> None:
     """Thin called thick costs a fifth of its cross-entropy; cloud called clear costs all of it."""
-    batch = Crops(taught, TRAIN, 64, seed=1).batch(0, 1)
+    batch = Crops(taught, TRAIN, seed=1).batch(0, 1, 64)
     thin, thick, land = (SEVEN.index(name) for name in ("thin", "thick", "land"))
     batch.sets = torch.zeros(1, 7, 4, 4, dtype=torch.bool)
     batch.sets[:, thin] = True
@@ -89,7 +90,7 @@ def test_the_loss_asks_the_coarse_question_first(taught: Lessons) -> None:
 
 def test_the_teacher_is_followed_where_it_is_unsure(taught: Lessons) -> None:
     """The loss is least where the network gives the teacher's probabilities."""
-    batch = Crops(taught, TRAIN, 64, seed=1).batch(0, 1)
+    batch = Crops(taught, TRAIN, seed=1).batch(0, 1, 64)
     batch.sets = torch.zeros(1, 7, 4, 4, dtype=torch.bool)
     batch.taught = torch.tensor([0.5, 0.3, 0.2]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     logits = torch.zeros(1, 7, 4, 4, requires_grad=True)
@@ -106,7 +107,7 @@ def test_the_teacher_is_followed_where_it_is_unsure(taught: Lessons) -> None:
 
 def test_labels_do_not_overrule_the_teacher(taught: Lessons) -> None:
     """A label that the teacher denies moves nothing between clear, cloud and shadow, only inside its group."""
-    batch = Crops(taught, TRAIN, 64, seed=1).batch(0, 1)
+    batch = Crops(taught, TRAIN, seed=1).batch(0, 1, 64)
     batch.sets = torch.zeros(1, 7, 4, 4, dtype=torch.bool)
     batch.sets[:, SEVEN.index("thin")] = True
     batch.taught = torch.tensor([0.9, 0.1, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
@@ -122,18 +123,31 @@ def test_labels_do_not_overrule_the_teacher(taught: Lessons) -> None:
 
 
 def test_batches_depend_on_seed_and_step_only(taught: Lessons) -> None:
-    first, again = (Crops(taught, TRAIN, 64, seed=5).batch(3, 4) for _ in range(2))
-    later = Crops(taught, TRAIN, 64, seed=5).batch(4, 4)
+    first, again = (Crops(taught, TRAIN, seed=5).batch(3, 4, 64) for _ in range(2))
+    later = Crops(taught, TRAIN, seed=5).batch(4, 4, 64)
     assert torch.equal(first.image, again.image)
     assert torch.equal(first.sets, again.sets)
     assert torch.equal(first.taught, again.taught)
     assert not torch.equal(first.image, later.image)
 
 
+def test_the_last_steps_see_large_crops(taught: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[int, ...]] = []
+    batch = Crops.batch
+
+    def watched(crops: Crops, step: int, n: int, side: int) -> Batch:
+        drawn.append((step, n, side))
+        return batch(crops, step, n, side)
+
+    monkeypatch.setattr(Crops, "batch", watched)
+    student.train(SAMPLES, taught, tmp_path, TINY)
+    assert drawn == [(step, 2, 64) if step < 5 else (step, 1, 128) for step in range(6)]
+
+
 def test_batches_are_well_formed(taught: Lessons) -> None:
-    crops = Crops(taught, TRAIN, 64, seed=1)
+    crops = Crops(taught, TRAIN, seed=1)
     for step in range(12):
-        batch = crops.batch(step, 4)
+        batch = crops.batch(step, 4, 64)
         assert torch.isfinite(batch.image).all()
         filled = batch.slots.sum(dim=1)
         assert set(filled.unique().tolist()) <= {0.0, 1.0}
@@ -152,8 +166,8 @@ def test_pictures_have_labels_and_no_teacher(taught: Lessons) -> None:
     image = np.random.default_rng(0).uniform(0, 1, (3, 80, 80)).astype(np.float32)
     sets = np.full((80, 80), lab.CLOUD, np.uint8)
     picture = Sample("p", "l8_bqa", "p", "train", image, sets, colours, 30.0, "counts")
-    crops = Crops(taught, [picture], 64, seed=1)
-    found = [crops.crop(np.random.default_rng(seed)) for seed in range(80)]
+    crops = Crops(taught, [picture], seed=1)
+    found = [crops.crop(np.random.default_rng(seed), 64) for seed in range(80)]
     of_pictures = [crop for crop in found if not crop.taught.any()]
     assert 0 < len(of_pictures) < 20
     assert all((crop.sets == lab.CLOUD).all() and crop.bands == colours for crop in of_pictures)

@@ -55,24 +55,21 @@ class Batch:
 
 
 class Crops:
-    """Draws crops of ``side`` pixels from lessons, and from pictures.
+    """Draws crops from lessons, and from pictures.
 
     Args:
         lessons: tiles with what the teacher says of them.
         samples: training samples; those of uncalibrated pictures are used.
-        side: side of a crop in pixels.
         seed: of the whole run.
     """
 
-    def __init__(self, lessons: Lessons, samples: Sequence[Sample], side: int, seed: int) -> None:
+    def __init__(self, lessons: Lessons, samples: Sequence[Sample], seed: int) -> None:
         self.lessons = lessons
         self.pictures = [sample for sample in samples if sample.source in PICTURES]
-        self.side = side
         self.seed = seed
 
-    def batch(self, step: int, size: int) -> Batch:
-        """The batch of a step."""
-        n, side = size, self.side
+    def batch(self, step: int, n: int, side: int) -> Batch:
+        """The batch of a step: ``n`` crops of ``side`` x ``side`` pixels."""
         image = np.zeros((n, PLANES, side, side), np.float32)
         slots = np.zeros((n, PLANES, len(SLOTS)), np.float32)
         descriptors = np.zeros((n, PLANES, DESCRIPTOR_LENGTH + len(PERCENTILES)), np.float32)
@@ -80,7 +77,7 @@ class Crops:
         taught = np.zeros((n, 3, side, side), np.float32)
         for place in range(n):
             rng = np.random.default_rng((self.seed, step, place))
-            crop = self.crop(rng)
+            crop = self.crop(rng, side)
             count = len(crop.bands)
             percentiles = scene_percentiles(crop.image[:, ::4, ::4])
             if rng.random() < 0.4:
@@ -98,13 +95,13 @@ class Crops:
             torch.from_numpy(taught),
         )
 
-    def crop(self, rng: np.random.Generator) -> Lesson:
-        """One augmented crop."""
+    def crop(self, rng: np.random.Generator, side: int) -> Lesson:
+        """One augmented crop of ``side`` x ``side`` pixels."""
         if self.pictures and rng.random() < PICTURE_SHARE:
             one = self.pictures[int(rng.integers(len(self.pictures)))]
             nothing = np.zeros((3, *one.sets.shape), np.float32)
-            return self._window(Lesson(one.image.astype(np.float32), nothing, one.sets, one.bands), rng)
-        crop = self._window(self.lessons.read(int(rng.integers(self.lessons.count))), rng)
+            return self._window(Lesson(one.image.astype(np.float32), nothing, one.sets, one.bands), side, rng)
+        crop = self._window(self.lessons.read(int(rng.integers(self.lessons.count))), side, rng)
         image, bands = augment.drop_bands(crop.image, crop.bands, rng)
         if {band.common_name for band in bands} == {"blue", "green", "red"} and rng.random() < 0.5:
             image = augment.stretched(image, rng)
@@ -116,10 +113,11 @@ class Crops:
         sets = np.where(missing, np.uint8(lab.MISSING), sets).astype(np.uint8)
         return Lesson(image, np.where(missing, np.float32(0), taught), sets, bands)
 
-    def _window(self, lesson: Lesson, rng: np.random.Generator) -> Lesson:
+    @staticmethod
+    def _window(lesson: Lesson, side: int, rng: np.random.Generator) -> Lesson:
         """A window at a random place, turned at random."""
-        y, x = (int(rng.integers(size - self.side + 1)) for size in lesson.sets.shape)
-        part = np.s_[..., y : y + self.side, x : x + self.side]
+        y, x = (int(rng.integers(size - side + 1)) for size in lesson.sets.shape)
+        part = np.s_[..., y : y + side, x : x + side]
         both = np.concatenate([lesson.image[part], lesson.taught[part]])
         both, sets = augment.turn(both, lesson.sets[part], rng)
         count = len(lesson.bands)

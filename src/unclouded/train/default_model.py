@@ -129,7 +129,7 @@ def teach(work: Path, count: int, workers: int) -> None:
 
 @main.command()
 @click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--steps", default=24000, show_default=True)
+@click.option("--steps", default=20000, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--workers", default=0, show_default=True, help="Processes that draw batches; 0 draws in a thread.")
 @click.option("--seed", default=1, show_default=True)
@@ -177,7 +177,7 @@ def card_of(
     card = ModelCard(
         name=name,
         title="Cloud and shadow mask for any optical sensor",
-        version="0.4.0",
+        version="0.5.0",
         architecture=ARCHITECTURE,
         options=OPTIONS,
         front_end="slots",
