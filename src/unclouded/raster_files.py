@@ -25,6 +25,7 @@ PRODUCT_FORMATS = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2G
 """GDAL's names of the formats that agencies ship bands in. Others, such as VRT, may lead to files elsewhere, and GDAL
 tells formats by content: a band of a product called .tif could be one."""
 
+
 class Pool:
     """Open datasets, each used by one thread at a time and kept for the next; GDAL datasets are not thread safe."""
 

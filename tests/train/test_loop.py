@@ -160,7 +160,6 @@ def test_muon_resumes_exactly(tiny, tmp_path: Path) -> None:
     whole = fit(tiny(**parts, output=str(tmp_path / "whole")))
     config = tiny(**parts, output=str(tmp_path / "parts"))
 
-
     def stop(done: float) -> None:
         if done > 0.6:
             raise KeyboardInterrupt

@@ -38,6 +38,7 @@ JUDGED: dict[str, Scheme] = {
 QUESTIONS: dict[str, int] = {"cloud": lab.CLOUD, "invalid": lab.CLOUD | lab.SHADOW}
 """Classes that are judged as one against all others, as sets."""
 
+
 @dataclass(frozen=True)
 class Image:
     """What is kept of one judged image.

@@ -39,6 +39,7 @@ log = logging.getLogger("unclouded")
 METHODS = ("outputs", "loss")
 """What a network is called by in training, beside its forward."""
 
+
 def make_fabric(accelerator: str = "auto", devices: int = 1, nodes: int = 1, precision: str = "32") -> Fabric:
     """Lightning Fabric for the devices of a run; under torchrun their number follows from it.
 

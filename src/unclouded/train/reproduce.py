@@ -36,6 +36,7 @@ from .run import Run, fit, load_run
 COUNTS = ("images", "scenes", "train", "choose", "test")
 """Columns that are numbers, whatever the scale of the table."""
 
+
 @dataclass(frozen=True)
 class Line:
     """One row of a reproduced table.
