@@ -22,7 +22,7 @@ from unclouded.train import checkpoint, lessons, student  # noqa: E402
 from unclouded.train.batches import Batch, Crops  # noqa: E402
 from unclouded.train.lessons import Lessons, make_lessons  # noqa: E402
 from unclouded.train.scores import four_probabilities, predict_sample, summary, tally  # noqa: E402
-from unclouded.train.tiles import MIXTURE, OVERCAST, Tiles, blended, pasted  # noqa: E402
+from unclouded.train.tiles import MIXTURE, Tiles, blended, pasted  # noqa: E402
 
 BANDS = tuple(S2.values())
 
@@ -61,14 +61,6 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Lessons:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lessons, "teacher_probability", bright_is_cloud)
         make_lessons(TRAIN, folder, 6, workers=1)
-    return Lessons(folder)
-
-
-@pytest.fixture(scope="module")
-def sheets(tmp_path_factory: pytest.TempPathFactory) -> Lessons:
-    """Four sheets of cloud."""
-    folder = tmp_path_factory.mktemp("sheets")
-    make_lessons(TRAIN, folder, 4, only=OVERCAST, workers=1)
     return Lessons(folder)
 
 
@@ -139,19 +131,17 @@ def test_batches_depend_on_seed_and_step_only(taught: Lessons) -> None:
     assert not torch.equal(first.image, later.image)
 
 
-def test_the_last_steps_see_large_crops(
-    taught: Lessons, sheets: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[tuple[float, ...]] = []
+def test_the_last_steps_see_large_crops(taught: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[int, ...]] = []
     batch = Crops.batch
 
-    def watched(crops: Crops, step: int, n: int, side: int, overcast: float = 0.0) -> Batch:
-        drawn.append((step, n, side, overcast))
-        return batch(crops, step, n, side, overcast)
+    def watched(crops: Crops, step: int, n: int, side: int) -> Batch:
+        drawn.append((step, n, side))
+        return batch(crops, step, n, side)
 
     monkeypatch.setattr(Crops, "batch", watched)
-    student.train(SAMPLES, taught, sheets, tmp_path, TINY)
-    assert drawn == [(step, 2, 64, 0.0) if step < 5 else (step, 1, 128, 0.06) for step in range(6)]
+    student.train(SAMPLES, taught, tmp_path, TINY)
+    assert drawn == [(step, 2, 64) if step < 5 else (step, 1, 128) for step in range(6)]
 
 
 def test_batches_are_well_formed(taught: Lessons) -> None:
@@ -216,25 +206,6 @@ def test_lessons_are_what_the_teacher_said_and_are_made_once(tmp_path: Path, mon
         Lessons(tmp_path)
 
 
-def test_sheets_are_cloud_without_a_teacher_and_some_are_even(sheets: Lessons) -> None:
-    found = [sheets.read(number) for number in range(sheets.count)]
-    for lesson in found:
-        whole = np.isfinite(lesson.image).all(axis=0)
-        assert (lesson.sets[whole] == lab.THICK).all()
-        np.testing.assert_array_equal(lesson.taught[:, whole].T, np.tile(np.float32([0, 1, 0]), (whole.sum(), 1)))
-        assert np.nanmedian(lesson.image[:3]) > 0.3
-    assert min(float(np.nanstd(lesson.image[2]) / np.nanmean(lesson.image[2])) for lesson in found) < 0.05
-
-
-def test_as_many_crops_are_sheets_as_asked_for(taught: Lessons, sheets: Lessons) -> None:
-    crops = Crops(taught, [], 1, sheets)
-    found = [crops.crop(np.random.default_rng(seed), 64, overcast=0.5) for seed in range(60)]
-    count = sum(bool((crop.taught[1] == 1).mean() > 0.8) for crop in found)
-    assert 15 <= count <= 45
-    none = [crops.crop(np.random.default_rng(seed), 64) for seed in range(60)]
-    assert sum(bool((crop.taught[1] == 1).mean() > 0.8) for crop in none) == 0
-
-
 def test_a_blend_leaves_open_what_either_image_may_be() -> None:
     dark, bright = np.full((2, 4, 4), 0.1, np.float32), np.full((2, 4, 4), 0.9, np.float32)
     clear, thick = np.full((4, 4), lab.CLEAR, np.uint8), np.full((4, 4), lab.THICK, np.uint8)
@@ -267,9 +238,9 @@ def test_pictures_are_stretched_to_eight_bits() -> None:
     np.testing.assert_allclose(out * 255, np.round(out * 255), atol=1e-3)
 
 
-def test_training_goes_on_exactly_after_a_stop(tmp_path: Path, taught: Lessons, sheets: Lessons) -> None:
+def test_training_goes_on_exactly_after_a_stop(tmp_path: Path, taught: Lessons) -> None:
     torch.set_num_threads(1)
-    whole = student.train(SAMPLES, taught, sheets, tmp_path / "whole", TINY)
+    whole = student.train(SAMPLES, taught, tmp_path / "whole", TINY)
     original = checkpoint.save
 
     class Killed(RuntimeError):
@@ -283,29 +254,29 @@ def test_training_goes_on_exactly_after_a_stop(tmp_path: Path, taught: Lessons, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save", save_then_stop)
         with pytest.raises(Killed):
-            student.train(SAMPLES, taught, sheets, tmp_path / "parts", TINY)
-    resumed = student.train(SAMPLES, taught, sheets, tmp_path / "parts", TINY)
+            student.train(SAMPLES, taught, tmp_path / "parts", TINY)
+    resumed = student.train(SAMPLES, taught, tmp_path / "parts", TINY)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
     assert (tmp_path / "parts" / "log.csv").read_text(encoding="utf-8").count("\n") == 3
 
 
-def test_a_run_stopped_early_is_the_beginning_of_the_whole(tmp_path: Path, taught: Lessons, sheets: Lessons) -> None:
+def test_a_run_stopped_early_is_the_beginning_of_the_whole(tmp_path: Path, taught: Lessons) -> None:
     torch.set_num_threads(1)
-    whole = student.train(SAMPLES, taught, sheets, tmp_path / "whole", TINY).state_dict()
+    whole = student.train(SAMPLES, taught, tmp_path / "whole", TINY).state_dict()
     for _ in range(2):
-        student.train(SAMPLES, taught, sheets, tmp_path / "part", TINY, until=3)
+        student.train(SAMPLES, taught, tmp_path / "part", TINY, until=3)
         assert torch.load(tmp_path / "part" / "last.pt", weights_only=True)["step"] == 3
-    rest = student.train(SAMPLES, taught, sheets, tmp_path / "part", TINY).state_dict()
+    rest = student.train(SAMPLES, taught, tmp_path / "part", TINY).state_dict()
     assert all(torch.equal(value, rest[key]) for key, value in whole.items())
     with pytest.raises(InputError, match="stop after 4 steps"):
-        student.train(SAMPLES, taught, sheets, tmp_path / "part", TINY, until=4)
+        student.train(SAMPLES, taught, tmp_path / "part", TINY, until=4)
 
 
-def test_other_settings_do_not_resume(tmp_path: Path, taught: Lessons, sheets: Lessons) -> None:
-    student.train(SAMPLES, taught, sheets, tmp_path, student.Settings(**{**TINY.__dict__, "steps": 1}))
+def test_other_settings_do_not_resume(tmp_path: Path, taught: Lessons) -> None:
+    student.train(SAMPLES, taught, tmp_path, student.Settings(**{**TINY.__dict__, "steps": 1}))
     with pytest.raises(InputError, match="steps was 1, is 2"):
-        student.train(SAMPLES, taught, sheets, tmp_path, student.Settings(**{**TINY.__dict__, "steps": 2}))
+        student.train(SAMPLES, taught, tmp_path, student.Settings(**{**TINY.__dict__, "steps": 2}))
 
 
 def test_scores_judge_only_what_labels_tell() -> None:

@@ -61,19 +61,15 @@ class Crops:
         lessons: tiles with what the teacher says of them.
         samples: training samples; those of uncalibrated pictures are used.
         seed: of the whole run.
-        sheets: tiles that are overcast.
     """
 
-    def __init__(
-        self, lessons: Lessons, samples: Sequence[Sample], seed: int, sheets: Lessons | None = None
-    ) -> None:
+    def __init__(self, lessons: Lessons, samples: Sequence[Sample], seed: int) -> None:
         self.lessons = lessons
-        self.sheets = sheets
         self.pictures = [sample for sample in samples if sample.source in PICTURES]
         self.seed = seed
 
-    def batch(self, step: int, n: int, side: int, overcast: float = 0.0) -> Batch:
-        """The batch of a step: ``n`` crops of ``side`` x ``side`` pixels, a share of which may be ``overcast``."""
+    def batch(self, step: int, n: int, side: int) -> Batch:
+        """The batch of a step: ``n`` crops of ``side`` x ``side`` pixels."""
         image = np.zeros((n, PLANES, side, side), np.float32)
         slots = np.zeros((n, PLANES, len(SLOTS)), np.float32)
         descriptors = np.zeros((n, PLANES, DESCRIPTOR_LENGTH + len(PERCENTILES)), np.float32)
@@ -81,7 +77,7 @@ class Crops:
         taught = np.zeros((n, 3, side, side), np.float32)
         for place in range(n):
             rng = np.random.default_rng((self.seed, step, place))
-            crop = self.crop(rng, side, overcast)
+            crop = self.crop(rng, side)
             count = len(crop.bands)
             percentiles = scene_percentiles(crop.image[:, ::4, ::4])
             if rng.random() < 0.4:
@@ -99,14 +95,13 @@ class Crops:
             torch.from_numpy(taught),
         )
 
-    def crop(self, rng: np.random.Generator, side: int, overcast: float = 0.0) -> Lesson:
-        """One augmented crop of ``side`` x ``side`` pixels, with the probability ``overcast`` a sheet of cloud."""
+    def crop(self, rng: np.random.Generator, side: int) -> Lesson:
+        """One augmented crop of ``side`` x ``side`` pixels."""
         if self.pictures and rng.random() < PICTURE_SHARE:
             one = self.pictures[int(rng.integers(len(self.pictures)))]
             nothing = np.zeros((3, *one.sets.shape), np.float32)
             return self._window(Lesson(one.image.astype(np.float32), nothing, one.sets, one.bands), side, rng)
-        source = self.sheets if self.sheets is not None and overcast and rng.random() < overcast else self.lessons
-        crop = self._window(source.read(int(rng.integers(source.count))), side, rng)
+        crop = self._window(self.lessons.read(int(rng.integers(self.lessons.count))), side, rng)
         image, bands = augment.drop_bands(crop.image, crop.bands, rng)
         if {band.common_name for band in bands} == {"blue", "green", "red"} and rng.random() < 0.5:
             image = augment.stretched(image, rng)

@@ -35,15 +35,13 @@ from ..infer.calibrate import probabilities
 from ..models.card import ModelCard, TrainingSource
 from .calibration import fit_calibration, fit_guarantees
 from .export import export
-from .lessons import FOLDER, OVERCAST_FOLDER, Lessons, make_lessons
+from .lessons import FOLDER, Lessons, make_lessons
 from .scores import predict_sample
 from .student import Settings, train
-from .tiles import OVERCAST
 
 ARCHITECTURE = "slots-unet"
 OPTIONS: dict[str, Any] = {"widths": (16, 48, 96, 160), "depth": 1, "logarithms": True, "details": 16}
 LESSONS = 9000
-SHEETS = 600
 
 SOURCES: dict[str, tuple[str, Any, str, str]] = {
     "sen12mscr": (
@@ -119,7 +117,7 @@ def prepare(data: Path, work: Path) -> None:
 @click.option("--count", default=LESSONS, show_default=True, help="Tiles.")
 @click.option("--workers", default=2, show_default=True, help="Processes.")
 def teach(work: Path, count: int, workers: int) -> None:
-    """Draw tiles and ask the teacher about them, and draw overcast ones, or go on where that stopped."""
+    """Draw tiles and ask the teacher about them, or go on where that stopped."""
     learned = [sample for sample in with_roles(_samples(work)) if sample.split == "train"]
 
     def progress(done: int) -> None:
@@ -127,7 +125,6 @@ def teach(work: Path, count: int, workers: int) -> None:
             logging.info("%d of %d lessons", done, count)
 
     make_lessons(learned, work / FOLDER, count, workers=workers, progress=progress)
-    make_lessons(learned, work / OVERCAST_FOLDER, SHEETS, only=OVERCAST, workers=workers)
 
 
 @main.command()
@@ -146,8 +143,7 @@ def fit(work: Path, steps: int, threads: int, workers: int, seed: int) -> None:
         seed=seed,
         check_every=2000,
     )
-    lessons, sheets = Lessons(work / FOLDER), Lessons(work / OVERCAST_FOLDER)
-    train(with_roles(_samples(work)), lessons, sheets, _folder(work, seed), settings, workers=workers)
+    train(with_roles(_samples(work)), Lessons(work / FOLDER), _folder(work, seed), settings, workers=workers)
 
 
 @main.command()

@@ -18,17 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data import labels as lab
 from ..data.sample import Sample
 from ..data.teacher import teacher_probability
 from ..errors import InputError
 from ..scene import Band
 from ..write.atomic import replace_file
-from .tiles import OVERCAST, Tiles
+from .tiles import Tiles
 
 FOLDER = "lessons"
-OVERCAST_FOLDER = "overcast"
-"""Below the working folder: lessons of the mixture, and those of sheets of cloud."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,6 @@ def make_lessons(
     folder: Path,
     count: int,
     *,
-    only: str | None = None,
     seed: int = 1,
     workers: int = 2,
     progress: Callable[[int], None] | None = None,
@@ -64,8 +60,6 @@ def make_lessons(
         samples: training samples.
         folder: where the lessons go.
         count: how many there are to be.
-        only: a kind of tile; None draws from the mixture. Of the kind ``overcast`` all is cloud, and the teacher is
-            not asked: on even sheets it guesses.
         seed: of the tiles.
         workers: processes.
         progress: called with the number of lessons that are there.
@@ -73,7 +67,7 @@ def make_lessons(
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [number for number in range(count) if not _path(folder, number).exists()]
     done = count - len(wanted)
-    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(samples, seed, folder, only)) as pool:
+    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(samples, seed, folder)) as pool:
         for _ in pool.map(_make, wanted, chunksize=4):
             done += 1
             if progress is not None:
@@ -112,22 +106,17 @@ class Lessons:
 
 _TILES: Tiles
 _FOLDER: Path
-_ONLY: str | None
 
 
-def _begin(samples: Sequence[Sample], seed: int, folder: Path, only: str | None) -> None:
-    global _TILES, _FOLDER, _ONLY
+def _begin(samples: Sequence[Sample], seed: int, folder: Path) -> None:
+    global _TILES, _FOLDER
     torch.set_num_threads(1)  # the cores are shared already, and a forked process would wait for threads it has not
-    _TILES, _FOLDER, _ONLY = Tiles(samples, seed), folder, only
+    _TILES, _FOLDER = Tiles(samples, seed), folder
 
 
 def _make(number: int) -> None:
-    tile = _TILES.draw(number, _ONLY)
-    if _ONLY == OVERCAST:
-        taught = np.zeros((3, *tile.sets.shape), np.float32)
-        taught[1] = tile.sets == lab.THICK
-    else:
-        taught = teacher_probability(tile.image, tile.bands, tile.level)
+    tile = _TILES.draw(number)
+    taught = teacher_probability(tile.image, tile.bands, tile.level)
     target = _path(_FOLDER, number)
     partial = target.with_name(f".{target.stem}.{os.getpid()}.npz")
     np.savez(

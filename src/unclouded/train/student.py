@@ -34,9 +34,9 @@ COARSE = (*GROUPS, (5,))
 class Settings:
     """Everything that decides the outcome of a run of the default model.
 
-    From the share ``large_from`` of the steps on, batches are of whole lessons, ``overcast`` of them sheets of cloud.
-    In small crops most pixels are near a border, where convolutions see zeros: a network that knew nothing else would
-    agree less with its teacher the more it is shown around a pixel. And an even sheet shows no edge in any crop.
+    From the share ``large_from`` of the steps on, batches are of whole lessons. In small crops most pixels are near a
+    border, where convolutions see zeros: a network that knew nothing else would agree less with its teacher the more
+    it is shown around a pixel.
     """
 
     architecture: str = "slots-unet"
@@ -47,7 +47,6 @@ class Settings:
     large_from: float = 0.6
     large_batch: int = 4
     large_side: int = 256
-    overcast: float = 0.06
     optimiser: Literal["adamw", "muon"] = "muon"
     learning_rate: float = 6e-3
     warm_up: int = 400
@@ -95,7 +94,6 @@ class _Crop:
 def train(
     samples: Sequence[Sample],
     lessons: Lessons,
-    sheets: Lessons,
     folder: Path,
     settings: Settings,
     until: int | None = None,
@@ -106,7 +104,6 @@ def train(
     Args:
         samples: all samples; pictures among the ``train`` ones are learned from, the others are scored on the way.
         lessons: what is learned from beside pictures.
-        sheets: overcast tiles, for the last steps.
         folder: checkpoints, log and settings of this run.
         settings: must equal those that a resumed folder was started with.
         until: stop after so many steps, whole epochs of ``settings.check_every``; a later call may go on.
@@ -131,14 +128,14 @@ def train(
     net = models.create(settings.architecture, **dict(settings.options))
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learned = [sample for sample in samples if sample.split == "train"]
-    crops = Crops(lessons, learned, settings.seed, sheets)
+    crops = Crops(lessons, learned, settings.seed)
     judged = [sample for sample in samples if sample.split != "train"]
 
     def draw(epoch: int, place: int) -> _Crop:
         step = epoch * settings.check_every + place
         if step < settings.large_from * settings.steps:
             return _Crop(crops.batch(step, settings.batch, settings.side))
-        return _Crop(crops.batch(step, settings.large_batch, settings.large_side, settings.overcast))
+        return _Crop(crops.batch(step, settings.large_batch, settings.large_side))
 
     def loss(wrapped: nn.Module, crop: _Crop, step: int) -> Tensor:
         descriptors = crop.batch.slots if net.front_end == "slots" else crop.batch.descriptors

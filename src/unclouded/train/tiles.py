@@ -21,8 +21,7 @@ from ..data.sample import Sample
 from ..descriptors import SLOTS, slot_index
 from ..scene import Band
 from ..simulate.clouds import simulate_clouds
-from ..simulate.layers import Layer
-from ..simulate.noise import blur, power_law_field
+from ..simulate.noise import blur
 from ..simulate.surface import procedural_surface
 
 SIDE = 256
@@ -38,9 +37,6 @@ MIXTURE: dict[str, float] = {
     "procedural": 0.05,
 }
 """How often each kind of tile is drawn beside the others. Kinds without images are not drawn."""
-
-OVERCAST = "overcast"
-"""A kind that is drawn by name only: sheets of thick cloud without a gap, some without any texture."""
 
 CLEAR = {"landsat_sr", "czechia_sept", "bigearthnet_v2", "sen1floods11", "dsen2", "amazon"}
 """Sources of clear images."""
@@ -64,7 +60,7 @@ class Tile:
         sets: possible classes as far as they are known without a teacher, (y, x) uint8 bit masks.
         bands: one per plane.
         level: ``toa`` or ``boa``.
-        kind: one of :data:`MIXTURE`, or :data:`OVERCAST`.
+        kind: one of :data:`MIXTURE`.
     """
 
     image: NDArray[np.float32]
@@ -109,10 +105,10 @@ class Tiles:
         share = np.array([MIXTURE[kind] for kind in self.kinds])
         self.share = share / share.sum()
 
-    def draw(self, number: int, only: str | None = None) -> Tile:
-        """The tile of this number, of the mixture or of one kind ``only``."""
+    def draw(self, number: int) -> Tile:
+        """The tile of this number."""
         rng = np.random.default_rng((self.seed, number))
-        kind = only or self.kinds[rng.choice(len(self.kinds), p=self.share)]
+        kind = self.kinds[rng.choice(len(self.kinds), p=self.share)]
         if kind == "procedural" or (kind == "snow" and (rng.random() < 0.4 or not self.by_kind["snow"])):
             sample = _any(rng, self.by_kind["simulated"])
             bands, level = sample.bands, sample.level
@@ -121,7 +117,7 @@ class Tiles:
                                        landscape="winter" if kind == "snow" else None)  # fmt: skip
             sets = np.full(image.shape[1:], lab.CLEAR, np.uint8)
         else:
-            sample = _any(rng, self.by_kind["simulated" if kind == OVERCAST else kind])
+            sample = _any(rng, self.by_kind[kind])
             bands, level = sample.bands, sample.level
             image, sets, ground = self._cut(sample, rng)
         sets = narrowed(image, sets, bands)
@@ -136,8 +132,6 @@ class Tiles:
             image, sets = blended(image, sets, other, other_sets, rng)
         if rng.random() < {"simulated": 0.92, "procedural": 0.92, "snow": 0.4}.get(kind, 0.0):
             image, sets = clouded(image, sets, bands, level, ground, rng)
-        if kind == OVERCAST:
-            image, sets = overcast(image, bands, level, ground, rng)
         image = augment.radiometry(image, bands, rng, augment.Strength())
         missing = ~np.isfinite(image).all(axis=0)
         image[:, missing] = np.nan
@@ -209,38 +203,6 @@ def clouded(
     out[tau > 3.5] = lab.CLOUD
     out[tau > 7.0] = lab.THICK
     return sky.image, out
-
-
-def overcast(
-    image: NDArray[np.float32], bands: tuple[Band, ...], level: str, ground_m: float, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """The image under one sheet of thick cloud: low stratus, or ice as on top of deep convection.
-
-    How much the optical thickness varies is drawn from 2 to 50 %: anvils can be as even as fresh snow.
-
-    Args:
-        image: reflectance, (band, y, x).
-        bands: one per plane.
-        level: ``toa`` or ``boa``.
-        ground_m: pixel size in metres.
-        rng: draws the cloud and the sun.
-    """
-    thickness = float(np.exp(rng.uniform(np.log(8), np.log(150))))
-    uneven = float(np.exp(rng.uniform(np.log(0.02), np.log(0.5))))
-    shape = (image.shape[1], image.shape[2])
-    field = power_law_field(shape, rng, exponent=float(rng.uniform(2.8, 4.0)))
-    tau = np.maximum(thickness * np.exp(uneven * field), 7.5).astype(np.float32)
-    if rng.random() < 0.3:
-        sheet = Layer("stratus", 1.0, float(rng.uniform(300, 2500)), thickness, 0.0)
-    else:
-        ice = float(rng.choice([1.0, rng.uniform(0.4, 1.0)]))
-        sheet = Layer("stratus", 1.0, float(rng.uniform(5000, 14000)), thickness, ice, float(rng.uniform(0, 1)))
-    sky = simulate_clouds(
-        image, bands, resolution_m=ground_m, sun_zenith_deg=float(rng.uniform(15, 70)),
-        sun_azimuth_deg=float(rng.uniform(0, 360)), seed=rng, layers=[sheet], tau=tau,
-        level="boa" if level == "boa" else "toa",
-    )  # fmt: skip
-    return sky.image, np.full(shape, lab.THICK, np.uint8)
 
 
 def pasted(
