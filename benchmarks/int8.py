@@ -5,8 +5,8 @@
 Writes a quantised copy of the shipped network to FOLDER: static, weights of each output channel and activations in
 eight bits, ranges from every second of the labelled images. The front end, which forms the slots and their logarithms,
 stays in float32. Prints the processor time of both on the array of benchmarks/peers.py, the share of pixels of the
-same class there, and the cloud IoU of both on the labelled images that gave no ranges. The shipped network has seen
-these images in training: the difference counts, not the level.
+same class there, and the cloud IoU of both on the labelled images that gave no ranges. The calibration of the shipped
+model was fitted on these images: the difference counts, not the level.
 
     pip install onnx
 """
