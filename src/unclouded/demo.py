@@ -31,7 +31,7 @@ from .write.atomic import cannot_write, partial_folder, replace_file
 SIZE = 1098
 """Side of the scene in pixels of 10 m: a tenth of a Sentinel-2 tile."""
 
-SEED = 6
+SEED = 1
 """Of the seeds 1 to 9 the one whose scene is scored in the middle: neither the best nor the worst to be seen."""
 
 SMALLEST, LARGEST = 192, 2196

@@ -4,8 +4,7 @@ Shapes
     n  batch    b  optical bands    s  radar bands (VV, VH)    h, w  pixels, multiples of 32 inside
 
 Steps
-    1. seen = image where it is neither missing nor marked: its means over cells of 2, 4, ... 32 pixels, in which ground
-       within 8 pixels of a mark counts a hundredth, for haze and scattered light reach beyond what masks mark
+    1. seen = image where it is neither missing nor marked: its means over cells of 2, 4, ... 32 pixels
     2. coarsest to finest: a cell's own mean where it has seen enough, else what its neighbourhood says (the fill)
     3. U-Net over image, fill, radar and marks; per pixel a correction c, a gain g for every band, and a log scale
     4. restored = fill + t (g (image - fill) + c), the middle term only where the ground is not fully hidden; t is 1
@@ -41,9 +40,6 @@ DOUBT = 2.0
 
 SHARE = 0.05
 """Share of a cell's pixels that has to be seen for its own mean to weigh as much as its neighbourhood."""
-
-EDGE, EDGE_WEIGHT = 8, 0.01
-"""Pixels around marks whose ground is doubted, and what it counts beside other ground."""
 
 # Typical reflectance of clear ground in the bands of Sentinel-2 from B01 to B12, and its spread; not tuned.
 MEAN = (0.14, 0.12, 0.11, 0.11, 0.14, 0.21, 0.24, 0.23, 0.25, 0.09, 0.003, 0.20, 0.13)
@@ -166,9 +162,7 @@ class FillUNet(nn.Module):
         present = (image != 0).flatten(2).any(2).to(image.dtype)  # n, b
         scaled = (image - self.mean) / self.std * present[:, :, None, None]
         known = there * (1 - hidden[:, :1])
-        doubted = F.max_pool2d(hidden[:, :1], 2 * EDGE + 1, 1, EDGE)
-        counted = known * (1 - (1 - EDGE_WEIGHT) * doubted)
-        filled = fill(scaled * counted, counted)  # (1) (2)
+        filled = fill(scaled * known, known)  # (1) (2)
         visible = there * (hidden[:, 1:] < 0.75).to(image.dtype)
         parts = [scaled * visible, filled, hidden, there]
         if self.sar_bands:
@@ -196,7 +190,7 @@ def fill(values: Tensor, known: Tensor) -> Tensor:
 
     Args:
         values: (n, b, h, w), 0 where unknown; sides are multiples of 32.
-        known: (n, 1, h, w), 0 where unknown, else the weight of the value, up to 1.
+        known: (n, 1, h, w), 1 or 0.
 
     Returns:
         (n, b, h, w): about the local mean; 0 far from anything known.
