@@ -10,13 +10,15 @@ import numpy as np
 import rasterio
 from affine import Affine
 
+from .fakes_clouds import cloud
+
 
 def write_scene(path: Path, seed: int, size: int = 64) -> Path:
-    """A plain raster of four bands with a bright square; every seed gives another."""
+    """A plain raster of four bands with a cloud; every seed gives another."""
     rng = np.random.default_rng(seed)
     values = rng.uniform(0.03, 0.1, (4, size, size)).astype(np.float32)
     low, high = sorted(rng.integers(0, size, 2))
-    values[:, low:high, low:high] += 0.6
+    values += cloud((size, size), (low, high), (low, high), seed)
     profile = {"driver": "GTiff", "count": 4, "height": size, "width": size, "crs": "EPSG:32633", "tiled": True}
     with rasterio.open(path, "w", dtype="float32", transform=Affine(20, 0, 4e5, 0, -20, 5.8e6), **profile) as file:
         file.write(values)

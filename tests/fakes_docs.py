@@ -12,6 +12,7 @@ import numpy as np
 
 from unclouded.simulate.safe import write_safe
 
+from .fakes_clouds import cloud
 from .fakes_products import CRS, ULX, ULY, make_counts, make_tif
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,5 +104,5 @@ def make_inputs(folder: Path) -> None:
 def _counts(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     values = rng.uniform(300, 1500, (4, 96, 96))
-    values[:, 20:50, 30:70] += 6000
+    values += 1e4 * cloud((96, 96), (20, 50), (30, 70), seed)
     return values.astype(np.uint16)

@@ -11,6 +11,7 @@ import xarray
 import unclouded
 
 from . import fakes_openeo
+from .fakes_clouds import cloud
 from .fakes_docs import blocks
 
 
@@ -21,7 +22,7 @@ def test_the_function_for_openeo(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(compile(block.text, str(block), "exec"), names)
     rng = np.random.default_rng(0)
     stored = rng.integers(300, 1200, (2, 4, 96, 64)).astype(np.float64)
-    stored[0, :, 20:60, 10:50] = 8000
+    stored[0] += np.rint(1e4 * cloud((96, 64), (20, 60), (10, 50)))
     stored[1, :, :10] = 0
     coords = {"t": np.array(["2024-06-01", "2024-06-06"], "datetime64[ns]"), "bands": ["B02", "B03", "B04", "B08"]}
     cube = xarray.DataArray(stored, coords, ("t", "bands", "y", "x")).transpose("bands", "t", "y", "x")
