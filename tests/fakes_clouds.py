@@ -10,7 +10,7 @@ from unclouded.simulate.noise import power_law_field
 def cloud(shape: tuple[int, int], rows: tuple[int, int], cols: tuple[int, int], seed: int = 0) -> np.ndarray:
     """Reflectance that a cloud adds, (y, x) float32: soft edges inside of the box, uneven, 0 outside of it.
 
-    An even square is no cloud to the model, and rightly so: roofs are.
+    An even square is no cloud to the model, and rightly so: roofs look like that.
     """
     uneven = power_law_field(shape, np.random.default_rng(seed), exponent=3.0)
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5

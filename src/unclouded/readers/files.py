@@ -249,7 +249,6 @@ def _archive_errors(root: Path) -> Iterator[None]:
         tarfile.TarError,
         KeyError,
         zlib.error,
-        NotImplementedError,
         RuntimeError,
     ) as err:
         if isinstance(err, InputError):
