@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,11 @@ def test_models() -> None:
     (card,) = records(run("models", "show", "default", "--json"))
     assert card["name"] == "default"
     assert card["name"] in run("models", "list").stdout
+    shown = run("models", "show", "default").stdout
+    for limit in card["limits"]:
+        assert f"- {limit}" in shown
+    assert re.search(r"^toa +\d\.\d", shown, re.MULTILINE), "a row of the calibration"
+    assert not re.search(r"[{[]|\d\.\d{8}", shown), "neither Python's brackets nor digits that mean nothing"
     unknown = run_process("models", "show", "nope")
     assert unknown.returncode == 5
     assert_three_parts(unknown)

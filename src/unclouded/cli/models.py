@@ -62,14 +62,28 @@ def _show(ctx: click.Context, name: str) -> None:
     talk.emit(told)
     talk.put(f"weights: {files.weights}")
     for key, value in told.items():
-        if value in (None, [], {}, ()):
+        if value in _NOTHING:
             continue
-        if isinstance(value, list) and isinstance(value[0], dict):
-            header = list(value[0])
-            talk.put(f"\n{key}:\n" + table(header, [[row[part] for part in header] for row in value]))
-        elif isinstance(value, list) and key == "limits":
+        rows = value if isinstance(value, list) else []
+        if isinstance(value, dict) and all(isinstance(one, dict) for one in value.values()):
+            rows = [{"for": name, **one} for name, one in value.items()]
+        if rows and isinstance(rows[0], dict):
+            header = [part for part in rows[0] if any(row[part] not in _NOTHING for row in rows)]
+            talk.put(f"\n{key}:\n" + table(header, [[_text(row[part]) for part in header] for row in rows]))
+        elif key == "limits":
             talk.put(f"\n{key}:\n" + "\n".join(f"- {one}" for one in value))
         elif isinstance(value, dict):
-            talk.put(f"{key}:\n" + "\n".join(f"  {name}: {one}" for name, one in value.items()))
+            kept = {name: one for name, one in value.items() if one not in _NOTHING}
+            talk.put(f"{key}:\n" + "\n".join(f"  {name}: {_text(one)}" for name, one in kept.items()))
         else:
-            talk.put(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+            talk.put(f"{key}: {_text(value)}")
+
+
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
+
+
+def _text(value: Any) -> str:
+    """A value for people: four digits are enough, and lists need no brackets."""
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
