@@ -1,18 +1,17 @@
-"""Accuracy of the default model on images labelled by people, beside a peer.
+"""Accuracy of the default model on images labelled by people, which it was not trained on, beside a peer.
 
     python benchmarks/accuracy.py --data DATA --models runs/default/models-1 [--seeds FOLDER...] [--peer] [--buffer PX]
         [--json FILE] [--card CARD] [--pictures FOLDER]
 
-The shipped network has seen these images, with the answers of its teacher, and its calibration their labels. So every
-image is scored by another one, which was trained and calibrated in the same way without the fold that the image is in:
---models is the folder where `default_model finish` wrote these. --seeds names such folders of further trainings, of
-which all bands are judged. --buffer grows the clouds of every contestant by so many pixels before they are scored.
-
-Counts are pooled over the pixels of a set; intervals are 95 % bootstrap intervals over scenes (none for fewer than
-four). Shadow is judged only in images that hold a shadow label. The peer is ukis-csmask 1.0.0 (Apache-2.0), on the same
-pixels, at the pixel size it was made for (20 m for 10 m images): pip install --no-deps ukis-csmask==1.0.0. Two more
-tables say what the uncertainty is worth: how often cloud and clear are confused among the surest and the least sure
-pixels, and what is left without the least sure tenth.
+The network has seen none of these images. Its calibration, which sets where cloud begins, was fitted on them: so every
+image is scored with one that has not seen its fold, and --models is the folder where `default_model finish` wrote them.
+The shipped calibration has seen all. --seeds names the folders of further trainings, of which all bands are judged.
+--buffer grows the clouds of every contestant
+by so many pixels before they are scored. Counts are pooled over the pixels of a set; intervals are 95 % bootstrap
+intervals over scenes (none for fewer than four). Shadow is judged only in images that hold a shadow label. The peer is
+ukis-csmask 1.0.0 (Apache-2.0), on the same pixels, at the pixel size it was made for (20 m for 10 m images):
+pip install --no-deps ukis-csmask==1.0.0. Two more tables say what the uncertainty is worth: how often cloud and clear
+are confused among the surest and the least sure pixels, and what is left without the least sure tenth.
 """
 
 from __future__ import annotations

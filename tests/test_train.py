@@ -273,38 +273,6 @@ def test_a_run_stopped_early_is_the_beginning_of_the_whole(tmp_path: Path, taugh
         student.train(SAMPLES, taught, tmp_path / "part", TINY, until=4)
 
 
-def test_further_lessons_have_a_share_of_their_own(
-    tmp_path: Path, taught: Lessons, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lessons, "teacher_probability", bright_is_cloud)
-    few = [tmp_path / "one", tmp_path / "other"]
-    for seed, folder in enumerate(few, start=2):
-        make_lessons(TRAIN, folder, 2, seed=seed, workers=1)
-    further = Lessons(*few)
-    assert further.count == 4
-    for number, seed in ((1, 2), (3, 3)):
-        np.testing.assert_array_equal(further.read(number).sets, Tiles(TRAIN, seed=seed).draw(1).sets)
-    original, read = Lessons.read, list[Lessons]()
-    monkeypatch.setattr(Lessons, "read", lambda self, number: read.append(self) or original(self, number))
-    for share in (0.0, 0.25, 1.0):
-        read.clear()
-        Crops(taught, TRAIN, 1, further, share).batch(0, 200, 16)
-        assert len(read) == 200
-        assert sum(one is further for one in read) / 200 == pytest.approx(share, abs=0.1)
-
-
-def test_a_run_begins_with_the_weights_that_are_given(tmp_path: Path, taught: Lessons) -> None:
-    torch.set_num_threads(1)
-    start = student.train(SAMPLES, taught, tmp_path / "start", TINY)
-    still = student.Settings(**{**TINY.__dict__, "learning_rate": 1e-30})
-    end = student.train(SAMPLES, taught, tmp_path / "end", still, start=start)
-    learned = dict(start.named_parameters())
-    for key, value in end.named_parameters():
-        torch.testing.assert_close(value, learned[key], rtol=1e-5, atol=1e-8, msg=key)
-    with pytest.raises(InputError, match="start was"):
-        student.train(SAMPLES, taught, tmp_path / "end", still)
-
-
 def test_other_settings_do_not_resume(tmp_path: Path, taught: Lessons) -> None:
     student.train(SAMPLES, taught, tmp_path, student.Settings(**{**TINY.__dict__, "steps": 1}))
     with pytest.raises(InputError, match="steps was 1, is 2"):

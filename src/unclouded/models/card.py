@@ -71,7 +71,7 @@ class Guarantee(Strict):
         loss: what is bounded: its expectation over scenes like those of ``data``.
         bound: the largest expected share.
         threshold: cloud is where its probability is at least this.
-        scenes: labelled scenes that support it, none of them seen by the network that was asked about it.
+        scenes: labelled scenes, unseen by the model, that support it.
         price: mean share of the other loss at this threshold.
         data: where the scenes come from.
     """

@@ -61,19 +61,10 @@ class Crops:
         lessons: tiles with what the teacher says of them.
         samples: training samples; those of uncalibrated pictures are used.
         seed: of the whole run.
-        further: lessons that make up a share of their own, however few they are.
-        further_share: that share of the crops that are cut from lessons.
     """
 
-    def __init__(
-        self,
-        lessons: Lessons,
-        samples: Sequence[Sample],
-        seed: int,
-        further: Lessons | None = None,
-        further_share: float = 0.0,
-    ) -> None:
-        self.lessons, self.further, self.further_share = lessons, further, further_share
+    def __init__(self, lessons: Lessons, samples: Sequence[Sample], seed: int) -> None:
+        self.lessons = lessons
         self.pictures = [sample for sample in samples if sample.source in PICTURES]
         self.seed = seed
 
@@ -110,8 +101,7 @@ class Crops:
             one = self.pictures[int(rng.integers(len(self.pictures)))]
             nothing = np.zeros((3, *one.sets.shape), np.float32)
             return self._window(Lesson(one.image.astype(np.float32), nothing, one.sets, one.bands), side, rng)
-        pool = self.further if self.further is not None and rng.random() < self.further_share else self.lessons
-        crop = self._window(pool.read(int(rng.integers(pool.count))), side, rng)
+        crop = self._window(self.lessons.read(int(rng.integers(self.lessons.count))), side, rng)
         image, bands = augment.drop_bands(crop.image, crop.bands, rng)
         if {band.common_name for band in bands} == {"blue", "green", "red"} and rng.random() < 0.5:
             image = augment.stretched(image, rng)

@@ -1,4 +1,4 @@
-"""Calibration of a network on labelled images that training has not seen: probabilities, and where cloud begins.
+"""Calibration of a trained network on labelled images that it has not seen: probabilities, and where cloud begins.
 
 A temperature and a bias on the logits of cloud, thin and thick together, minimise the loss over sets of possible
 classes, every image weighing the same: that makes the probabilities right. The labels that the network mostly learns
@@ -75,8 +75,8 @@ def fit_calibration(
     """Calibrations by radiometric level, and one named ``default`` over all levels.
 
     Args:
-        samples: labelled images.
-        logits: (7, y, x) of each, blended as they are in use, from a network that has not seen it.
+        samples: labelled images that no training has seen.
+        logits: (7, y, x) of each, blended as they are in use.
     """
     rng = np.random.default_rng(0)
     drawn = []
@@ -152,7 +152,7 @@ def _calibration(
         temperature=temperature,
         bias=_biases(bias),
         cloud_from=cloud_from,
-        fitted_on=f"{len(drawn)} images labelled by people, each through a network that has not seen it",
+        fitted_on=f"{len(drawn)} images labelled by people, left out of training",
         expected_calibration_error=expected_calibration_error(four, groups),
     )
 
@@ -161,8 +161,8 @@ def fit_guarantees(samples: Sequence[Sample], probability: Sequence[NDArray[np.f
     """Thresholds on the probability of cloud that keep a bound, for every bound that so many scenes can support.
 
     Args:
-        samples: labelled images.
-        probability: of cloud, thin and thick together, calibrated, (y, x) of each, from a network that has not seen it.
+        samples: labelled images that no training has seen.
+        probability: of cloud, thin and thick together, calibrated, (y, x) of each.
     """
     out = []
     kinds: tuple[Loss, ...] = ("missed-cloud", "lost-clear")

@@ -3,15 +3,13 @@
     python -m unclouded.train.default_model prepare --data DATA --work runs/default
     python -m unclouded.train.default_model teach   --work runs/default
     python -m unclouded.train.default_model fit     --work runs/default
-    python -m unclouded.train.default_model refine  --work runs/default
     python -m unclouded.train.default_model finish  --work runs/default --out src/unclouded/weights
 
-``prepare`` reads the imagery. ``teach`` draws tiles of it and asks the teacher about each. ``fit`` trains on those of
-images that nobody labelled. ``refine`` goes on from there with the images that people labelled as well: five times,
-once with all of them, and once without each quarter. These three go on where they were stopped. ``finish`` calibrates
-and exports with a card: the network of all images, calibrated on what the four others say of the quarter that each has
-not seen; and, to measure it, these four, calibrated on the other three quarters. docs/default-model.md tells what was
-measured, and why labels made by people do not say where cloud is in training.
+``prepare`` reads the imagery. ``teach`` draws tiles of it, without any image that people labelled, and asks the teacher
+about each. ``fit`` trains on these. Both go on where they were stopped. ``finish`` calibrates on the images that people
+labelled and exports with a card. To measure what it ships, it also writes one card for each quarter of these images,
+calibrated on the other three: so neither network nor calibration has seen the image that is scored.
+docs/default-model.md tells what was measured, and why labels made by people do not train the network.
 """
 
 from __future__ import annotations
@@ -44,11 +42,6 @@ from .student import Settings, train
 ARCHITECTURE = "slots-unet"
 OPTIONS: dict[str, Any] = {"widths": (16, 48, 96, 160), "depth": 1, "logarithms": True, "details": 16}
 LESSONS = 9000
-FOLD_LESSONS = 300
-"""Of each quarter of the images that people labelled."""
-
-FURTHER_SHARE = 0.25
-"""Share of the refinement's crops that show images which people labelled."""
 
 SOURCES: dict[str, tuple[str, Any, str, str]] = {
     "sen12mscr": (
@@ -125,16 +118,12 @@ def prepare(data: Path, work: Path) -> None:
 @click.option("--workers", default=2, show_default=True, help="Processes.")
 def teach(work: Path, count: int, workers: int) -> None:
     """Draw tiles and ask the teacher about them, or go on where that stopped."""
-    samples = _samples(work)
+    learned = [sample for sample in with_roles(_samples(work)) if sample.split == "train"]
 
     def progress(done: int) -> None:
         if done % 100 == 0:
-            logging.info("%d lessons", done)
+            logging.info("%d of %d lessons", done, count)
 
-    for fold in range(FOLDS):
-        part = [sample for sample in samples if sample.split == f"fold{fold}"]
-        make_lessons(part, _lessons(work, fold), FOLD_LESSONS, seed=2 + fold, workers=workers, progress=progress)
-    learned = [sample for sample in with_roles(samples) if sample.split == "train"]
     make_lessons(learned, work / FOLDER, count, workers=workers, progress=progress)
 
 
@@ -159,46 +148,6 @@ def fit(work: Path, steps: int, threads: int, workers: int, seed: int) -> None:
 
 @main.command()
 @click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--steps", default=3000, show_default=True)
-@click.option("--threads", default=2, show_default=True)
-@click.option("--workers", default=0, show_default=True, help="Processes that draw batches; 0 draws in a thread.")
-@click.option("--seed", default=1, show_default=True)
-@click.option(
-    "--without",
-    type=click.Choice(["none", *map(str, range(FOLDS))]),
-    multiple=True,
-    default=["none", *map(str, range(FOLDS))],
-    help="Quarter to leave out; all five runs if not given.",
-)
-def refine(work: Path, steps: int, threads: int, workers: int, seed: int, without: tuple[str, ...]) -> None:
-    """Go on with images that people labelled, without each quarter of them and with all."""
-    torch.set_num_threads(threads)
-    settings = Settings(
-        architecture=ARCHITECTURE,
-        options=tuple(OPTIONS.items()),
-        steps=steps,
-        large_from=0.0,
-        learning_rate=3e-3,
-        warm_up=100,
-        further_share=FURTHER_SHARE,
-        seed=seed,
-        check_every=1000,
-    )
-    for left_out in without:
-        fold = None if left_out == "none" else int(left_out)
-        train(
-            with_roles(_samples(work)),
-            Lessons(work / FOLDER),
-            _folder(work, seed, left_out),
-            settings,
-            workers=workers,
-            further=Lessons(*(_lessons(work, other) for other in range(FOLDS) if other != fold)),
-            start=network(work, seed),
-        )
-
-
-@main.command()
-@click.option("--work", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def finish(work: Path, seed: int, out: Path) -> None:
@@ -209,14 +158,14 @@ def finish(work: Path, seed: int, out: Path) -> None:
     """
     torch.set_num_threads(2)
     samples = _samples(work)
-    nets = {f"fold{fold}": network(work, seed, str(fold)) for fold in range(FOLDS)}
-    labelled = [sample for sample in samples if sample.split in nets]
-    logits = [predict_sample(nets[sample.split], sample) for sample in labelled]
-    for name, net in nets.items():
-        others = [row for row, sample in enumerate(labelled) if sample.split != name]
-        card = card_of(name, samples, [labelled[row] for row in others], [logits[row] for row in others])
+    net = network(work, seed)
+    labelled = [sample for sample in samples if sample.split.startswith("fold")]
+    logits = [predict_sample(net, sample) for sample in labelled]
+    for fold in range(FOLDS):
+        others = [row for row, sample in enumerate(labelled) if sample.split != f"fold{fold}"]
+        card = card_of(f"fold{fold}", samples, [labelled[row] for row in others], [logits[row] for row in others])
         export(net, card, work / f"models-{seed}")
-    card = export(network(work, seed, "none"), card_of("default", samples, labelled, logits), out)
+    card = export(net, card_of("default", samples, labelled, logits), out)
     click.echo(f"{card.parameters} parameters, {card.calibration}, {card.guarantees}")
 
 
@@ -245,25 +194,15 @@ def card_of(
     return card.model_copy(update={"guarantees": fit_guarantees(scored, shares)})
 
 
-def network(work: Path, seed: int, without: str | None = None) -> nn.Module:
-    """The averaged network of a finished run, in eval mode.
-
-    Args:
-        work: folder of all runs.
-        seed: of the run.
-        without: quarter that was left out of the refinement, ``none``, or None for the network before it.
-    """
+def network(work: Path, seed: int) -> nn.Module:
+    """The averaged network of a finished run, in eval mode."""
     net = models.create(ARCHITECTURE, **OPTIONS).eval()
-    net.load_state_dict(torch.load(_folder(work, seed, without) / "last.pt", weights_only=True)["mean"])
+    net.load_state_dict(torch.load(_folder(work, seed) / "last.pt", weights_only=True)["mean"])
     return net
 
 
-def _folder(work: Path, seed: int, without: str | None = None) -> Path:
-    return work / (f"base-{seed}" if without is None else f"refined-{seed}-without-{without}")
-
-
-def _lessons(work: Path, fold: int) -> Path:
-    return work / f"{FOLDER}-fold{fold}"
+def _folder(work: Path, seed: int) -> Path:
+    return work / f"base-{seed}"
 
 
 def sources(samples: list[Sample]) -> tuple[TrainingSource, ...]:

@@ -75,32 +75,29 @@ def make_lessons(
 
 
 class Lessons:
-    """The lessons of some folders, one folder after the other.
+    """The lessons of a folder.
 
     Args:
-        folders: that :func:`make_lessons` has filled.
+        folder: that :func:`make_lessons` has filled.
 
     Raises:
-        InputError: a folder holds none, or one is missing between others.
+        InputError: the folder holds none, or one is missing between others.
     """
 
-    def __init__(self, *folders: Path) -> None:
-        self._paths: list[Path] = []
-        for folder in folders:
-            numbers = sorted(int(path.stem) for path in folder.glob("[0-9]*.npz"))
-            count = len(numbers)
-            if not numbers or numbers[-1] != count - 1:
-                raise InputError(
-                    f"{folder} holds {count} lessons" + (f", one of them number {numbers[-1]}." if numbers else "."),
-                    expected="Lessons are numbered from 0 without a gap.",
-                    remedy="Make them: python -m unclouded.train.default_model teach",
-                )
-            self._paths += [_path(folder, number) for number in numbers]
-        self.count = len(self._paths)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        numbers = sorted(int(path.stem) for path in folder.glob("[0-9]*.npz"))
+        self.count = len(numbers)
+        if not numbers or numbers[-1] != self.count - 1:
+            raise InputError(
+                f"{folder} holds {self.count} lessons" + (f", one of them number {numbers[-1]}." if numbers else "."),
+                expected="Lessons are numbered from 0 without a gap.",
+                remedy="Make them: python -m unclouded.train.default_model teach",
+            )
 
     def read(self, number: int) -> Lesson:
         """The lesson of this number."""
-        with np.load(self._paths[number]) as arrays:
+        with np.load(_path(self.folder, number)) as arrays:
             bands = tuple(Band(**band) for band in json.loads(str(arrays["bands"])))
             return Lesson(
                 arrays["image"].astype(np.float32), arrays["taught"] / np.float32(255), arrays["sets"], bands

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -56,7 +55,6 @@ class Settings:
     fine_weight: float = 0.2
     recovery_weight: float = 0.1
     average: float = 0.999
-    further_share: float = 0.0
     seed: int = 1
     precision: str = "bf16"
     check_every: int = 1000
@@ -100,8 +98,6 @@ def train(
     settings: Settings,
     until: int | None = None,
     workers: int = 0,
-    further: Lessons | None = None,
-    start: nn.Module | None = None,
 ) -> nn.Module:
     """Train the default model, or go on with what ``folder`` holds.
 
@@ -112,8 +108,6 @@ def train(
         settings: must equal those that a resumed folder was started with.
         until: stop after so many steps, whole epochs of ``settings.check_every``; a later call may go on.
         workers: processes that draw batches; 0 draws in a thread. The result does not depend on it.
-        further: lessons that make up ``settings.further_share`` of those that are drawn.
-        start: a network of the same kind, from whose weights a new run begins.
 
     Returns:
         The averaged network in eval mode.
@@ -132,13 +126,9 @@ def train(
     fabric.launch()
     torch.manual_seed(settings.seed)
     net = models.create(settings.architecture, **dict(settings.options))
-    identity: dict[str, Any] = asdict(settings)
-    if start is not None:
-        net.load_state_dict(start.state_dict())
-        identity["start"] = _checksum(net)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learned = [sample for sample in samples if sample.split == "train"]
-    crops = Crops(lessons, learned, settings.seed, further, settings.further_share)
+    crops = Crops(lessons, learned, settings.seed)
     judged = [sample for sample in samples if sample.split != "train"]
 
     def draw(epoch: int, place: int) -> _Crop:
@@ -170,18 +160,10 @@ def train(
         steps=settings.steps,
         until=until,
         workers=workers,
-        identity=json.dumps(identity, sort_keys=True),
+        identity=json.dumps(asdict(settings), sort_keys=True),
         seed=settings.seed,
         clip=1.0,
         average=settings.average,
         select="mean cloud IoU",
     )
     return run(job, folder, fabric).net
-
-
-def _checksum(net: nn.Module) -> str:
-    """Of all weights, to tell one start from another."""
-    digest = hashlib.sha256()
-    for value in net.state_dict().values():
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
