@@ -84,10 +84,33 @@ def test_cloud_begins_where_the_intersection_over_union_is_highest() -> None:
     assert found.cloud_from == pytest.approx(share / (1 + share), abs=0.05)
 
 
+@pytest.mark.parametrize("by", [-1.5, 0.0, 1.5])
+def test_where_thin_cloud_ends_is_found(by: float) -> None:
+    """Labels that begin to say thick elsewhere than the network move what favours thick, on every level."""
+    rng = np.random.default_rng(0)
+    samples, logits = [], []
+    for seed, level in enumerate(("toa", "toa", "boa")):
+        values = rng.normal(0, 2, (len(SEVEN), 60, 60)).astype(np.float32)
+        odds = values[SEVEN.index("thick")] - values[SEVEN.index("thin")]
+        sets = np.where(odds + by > 0, lab.THICK, lab.THIN).astype(np.uint8)
+        sets[:20] = lab.CLOUD if seed else lab.CLEAR  # these say nothing of it
+        samples.append(Sample(f"{seed}", "x", "x", "x", np.zeros((2, 60, 60), np.float32), sets, BANDS, 20.0, level))
+        logits.append(values)
+    found = fit_calibration(samples, logits)
+    for level in ("default", "toa", "boa"):
+        assert found[level].thick * found[level].temperature == pytest.approx(by, abs=0.3 * found[level].temperature)
+        codes = decide(probabilities(fold(logits[2].copy(), found[level])), cloud_from=0.01)
+        kinds = np.isin(codes, (1, 2)) & np.isin(samples[2].sets, (lab.THIN, lab.THICK))
+        agreed = (codes == 1)[kinds] == (samples[2].sets == lab.THICK)[kinds]
+        assert agreed.mean() > 0.93
+
+
 def test_without_any_cloud_there_is_no_threshold() -> None:
     pairs = drawn_many(range(3))
     clear = [replace(sample, sets=np.full_like(sample.sets, lab.CLEAR)) for sample, _ in pairs]
-    assert fit_calibration(clear, [pair[1] for pair in pairs])["toa"].cloud_from is None
+    found = fit_calibration(clear, [pair[1] for pair in pairs])["toa"]
+    assert found.cloud_from is None
+    assert found.thick == 0
 
 
 def drawn_many(seeds: range) -> list[tuple[Sample, np.ndarray]]:

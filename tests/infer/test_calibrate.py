@@ -40,6 +40,25 @@ def test_folding_adds_the_probabilities_of_the_members(
     np.testing.assert_allclose(got.sum(axis=0), 1.0, atol=1e-5)
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.floats(-5, 5), st.sampled_from([0.1, 3.0, 60.0]))
+def test_thick_is_favoured_over_thin_and_over_nothing_else(seed: int, by: float, spread: float) -> None:
+    logits = np.random.default_rng(seed).normal(0, spread, (7, 4, 5)).astype(np.float32)
+    before = fold(logits.copy(), Calibration()).astype(np.float64)
+    after = fold(logits.copy(), Calibration(thick=by)).astype(np.float64)
+    np.testing.assert_array_equal(after[[0, 3]], before[[0, 3]])
+    np.testing.assert_allclose(np.logaddexp(after[1], after[2]), np.logaddexp(before[1], before[2]), atol=2e-4)
+    odds = before[1] - before[2]
+    known = np.abs(odds) < 50  # beyond, one of the two is nothing
+    np.testing.assert_allclose((after[1] - after[2])[known], odds[known] + by, atol=2e-4)
+
+
+def test_a_network_without_thin_cloud_has_nothing_to_favour() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (2, 2, 3)).astype(np.float32)
+    plain, favoured = (fold(logits.copy(), Calibration(thick=by), ("clear", "cloud")) for by in (0.0, 2.0))
+    np.testing.assert_array_equal(plain, favoured)
+
+
 @pytest.mark.parametrize("classes", [("clear", "thin", "thick", "shadow"), ("shadow", "clear", "thick", "thin")])
 def test_four_classes_come_out_in_the_order_of_the_mask(classes: tuple[str, ...]) -> None:
     logits = np.random.default_rng(0).normal(0, 3, (4, 2, 3)).astype(np.float32)

@@ -26,6 +26,11 @@ _ABSENT = np.float32(-1e4)
 """Score of an output class that the network does not know; finite, so that it can be interpolated."""
 
 
+_FINITE = np.float32(60.0)
+"""Log-odds beyond which nothing changes any more; their exponential is finite."""
+
+_THICK, _THIN = (next(one.value for one in CLASSES if one.name == name) for name in ("thick-cloud", "thin-cloud"))
+
 _CACHED = 2**15
 """Pixels whose planes stay in the processor's cache."""
 
@@ -35,14 +40,15 @@ def fold(
 ) -> NDArray[np.float32]:
     """Calibrated scores of the four output classes from the logits of the network's.
 
-    The probability of an output class is the sum over its members, after ``logits / temperature + bias``. The class
-    'no data' is dropped: missing pixels are known, not predicted. Scores are unnormalised log-probabilities, so that
-    they can be interpolated; :func:`probabilities` makes them add up to 1.
+    The probability of an output class is the sum over its members, after ``logits / temperature + bias``; the odds of
+    thick against thin cloud are then multiplied by ``e^thick``, which moves nothing between cloud and the rest. The
+    class 'no data' is dropped: missing pixels are known, not predicted. Scores are unnormalised log-probabilities, so
+    that they can be interpolated; :func:`probabilities` makes them add up to 1.
 
     Args:
         logits: (k, y, x) float32 in the order of ``classes``; overwritten. Those of the single class ``cloud`` are
             log-odds.
-        calibration: temperature and class biases.
+        calibration: temperature, class biases, and what favours thick over thin cloud.
         classes: the network's classes, names of :data:`unclouded.classes.OUTPUT_OF`.
 
     Returns:
@@ -71,9 +77,29 @@ def fold(
                 scores[...] = planes[group[0]]
             else:
                 _add_exponentials([planes[member] for member in group], scores)
+        if calibration.thick and groups[_THICK] and groups[_THIN]:
+            _favour(out[_THICK, top : top + step], out[_THIN, top : top + step], calibration.thick)
     if len(classes) == 1:  # log-odds: clear has the score 0
         out[0] = 0.0
     return out
+
+
+def _favour(thick: NDArray[np.float32], thin: NDArray[np.float32], by: float) -> None:
+    """Add ``by`` to the difference of two planes of log-probabilities, in place; the sum of what they stand for stays.
+
+    With r = e^(thick - thin), thin loses log((1 + r e^by) / (1 + r)).
+    """
+    ratio = np.subtract(thick, thin)
+    np.clip(ratio, -_FINITE, _FINITE, out=ratio)
+    np.exp(ratio, out=ratio)
+    lost = np.float32(np.exp(by)) * ratio
+    lost += np.float32(1)
+    ratio += np.float32(1)
+    lost /= ratio
+    np.log(lost, out=lost)
+    thin -= lost
+    lost -= np.float32(by)
+    thick -= lost
 
 
 def probabilities(scores: NDArray[np.float32]) -> NDArray[np.float32]:

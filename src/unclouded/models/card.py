@@ -49,12 +49,14 @@ class Calibration(Strict):
     """Temperature and class biases that turn blended logits into probabilities.
 
     ``logits / temperature + bias`` goes into the softmax; biases are in the order of the card's classes, or none.
+    ``thick`` is added to the log-odds of thick against thin cloud, and leaves both together as likely as they were.
     ``cloud_from`` is the probability of cloud, thin and thick together, from which a pixel is called cloud; without
     it, cloud is where it is likelier than clear ground and than shadow.
     """
 
     temperature: float = Field(default=1.0, gt=0)
     bias: tuple[float, ...] = ()
+    thick: float = 0.0
     cloud_from: float | None = Field(default=None, gt=0, lt=1)
     fitted_on: str = ""
     expected_calibration_error: float | None = None

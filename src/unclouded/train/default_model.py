@@ -177,7 +177,7 @@ def card_of(
     card = ModelCard(
         name=name,
         title="Cloud and shadow mask for any optical sensor",
-        version="0.5.0",
+        version="0.5.1",
         architecture=ARCHITECTURE,
         options=OPTIONS,
         front_end="slots",
