@@ -14,6 +14,11 @@ A message has three parts: what was found, what was expected, what to do.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 _LONGEST = 2000
 """Characters of the longest part of a message."""
 
@@ -32,6 +37,14 @@ def printable(text: str) -> str:
         text = text.replace("\n", " ")
         text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
     return text
+
+
+def first_fault(err: ValidationError) -> str:
+    """The first of pydantic's complaints, after the place that it is about: ``bands.0.gsd_m: Input should be ...``."""
+    first = err.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 class UncloudedError(Exception):

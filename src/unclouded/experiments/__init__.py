@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import InputError
+from ..errors import InputError, first_fault
 
 RUNS = "_runs.yaml"
 
@@ -226,11 +226,8 @@ def make_experiment(values: Any, runs: Any, name: str) -> Experiment:
     try:
         return Experiment.model_validate({**values, "name": name, "runs": runs})
     except ValidationError as err:
-        first = err.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
         raise InputError(
-            f"The experiment '{name}' is not valid: {f'{key}: ' if key else ''}{message}.",
+            f"The experiment '{name}' is not valid: {first_fault(err)}.",
             expected="Keys and values as in the class unclouded.experiments.Experiment.",
             remedy="Correct the file.",
         ) from err

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..classes import OUTPUT_OF
-from ..errors import ModelError
+from ..errors import ModelError, first_fault
 from ..normalise import Mode, Normaliser
 
 _LARGEST = 1024 * 1024
@@ -267,10 +267,8 @@ class ModelCard(Strict):
                 remedy="See the shipped models: unclouded models list",
             ) from err
         except ValidationError as err:
-            first = err.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ModelError(
-                f"The model card {path} is not valid: {where}: {first['msg']}.",
+                f"The model card {path} is not valid: {first_fault(err)}.",
                 expected="A card follows the schema of unclouded.models.card.ModelCard.",
                 remedy="Export the model again, or correct the card.",
             ) from err

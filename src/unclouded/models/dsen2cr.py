@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ModelError
 from . import register
+from .mmcanet import check_inputs
 
 SCALE = 0.1
 """Share of a block's result that is added to its input."""
@@ -84,13 +84,7 @@ class DSen2CR(nn.Module):
         Raises:
             ModelError: the inputs are not those that the network was made for.
         """
-        given = 0 if sar is None else sar.shape[1]
-        if image.shape[1] != self.bands or given != self.sar_bands:
-            raise ModelError(
-                f"The network was given {image.shape[1]} optical and {given} radar bands.",
-                expected=f"It takes {self.bands} optical and {self.sar_bands} radar bands.",
-                remedy="Select the bands that the model's card names.",
-            )
+        check_inputs(image, sar, self.bands, self.sar_bands)
         parts = [OPTICAL_GAIN * image] if sar is None else [OPTICAL_GAIN * image, SAR_GAIN * sar]
         features = F.relu(self.first(torch.cat(parts, 1)))  # (1)
         change = self.last(self.blocks(features))  # (2)

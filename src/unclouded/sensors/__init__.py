@@ -14,7 +14,7 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import InputError
+from ..errors import InputError, first_fault
 from ..scene import Band
 
 _FOLDER = Path(__file__).parent
@@ -208,11 +208,8 @@ def read(path: Path) -> Sensor:
             remedy="Compare it with the files in unclouded/sensors.",
         ) from err
     except ValidationError as err:
-        first = err.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
         raise InputError(
-            f"The sensor file {path} is not valid: {where + ': ' if where else ''}{message}.",
+            f"The sensor file {path} is not valid: {first_fault(err)}.",
             expected="A sensor file follows docs/add-a-sensor.md.",
             remedy="Correct the file.",
         ) from err

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ..errors import InputError
+from ..errors import InputError, first_fault
 from .config import Part, RunConfig
 
 _PROTOCOLS = Path(__file__).parent / "protocols"
@@ -73,9 +73,9 @@ def make_config(values: Mapping[str, Any], source: str = "the configuration") ->
                 remedy=f"Did you mean '{near[0]}'?" if near else "Correct the key or remove it.",
             ) from err
         missing = first["type"] == "missing"
-        message = "it is missing" if missing else first["msg"].removeprefix("Value error, ")
+        fault = f"{key}: it is missing" if missing else first_fault(err)
         raise InputError(
-            f"{source} is not a configuration of a training run: {f'{key}: ' if key else ''}{message}{count}.",
+            f"{source} is not a configuration of a training run: {fault}{count}.",
             expected="Keys and values as in the class unclouded.train.config.RunConfig.",
             remedy=f"Add '{key}' to the file, or pass --set {key}=VALUE." if missing else "Correct this key.",
         ) from err

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ... import radiometry, sensors
 from ...classes import SEVEN
-from ...errors import InputError
+from ...errors import InputError, first_fault
 from ...raster import Header
 from ...scene import Band, metres_per_pixel
 from .. import labels as lab
@@ -125,11 +125,8 @@ def read_description(path: Path) -> Description:
             remedy="Write one: docs/own-data.md has an example.",
         ) from err
     except ValidationError as err:
-        first = err.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
         raise InputError(
-            f"{path} is not valid: {where + ': ' if where else ''}{message}.",
+            f"{path} is not valid: {first_fault(err)}.",
             expected="Its entries are those of docs/own-data.md.",
             remedy="Correct the file.",
         ) from err
