@@ -260,7 +260,7 @@ def _card(path: Path) -> str:
     text.encode()
     _need(card.grid_m > 0 and card.coarsest_m > 0 and card.stride > 0, "sizes")
     for one in card.calibration.values():
-        _need(0 < one.temperature < math.inf and all(map(math.isfinite, one.bias)), "calibration")
+        _need(0 < one.temperature < math.inf and all(map(math.isfinite, (*one.bias, one.thick))), "calibration")
     return "record"
 
 

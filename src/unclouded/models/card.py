@@ -56,7 +56,7 @@ class Calibration(Strict):
 
     temperature: float = Field(default=1.0, gt=0)
     bias: tuple[float, ...] = ()
-    thick: float = 0.0
+    thick: float = Field(default=0.0, ge=-20, le=20)
     cloud_from: float | None = Field(default=None, gt=0, lt=1)
     fitted_on: str = ""
     expected_calibration_error: float | None = None
