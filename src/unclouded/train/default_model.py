@@ -82,8 +82,8 @@ LIMITS = (
     "A whole image can be wrong: one of the measured images, wholly under an even anvil, is called snow.",
     "Snow, ice, salt and bright sand are taken for cloud at times, most of all without a short-wave infrared band.",
     "Without short-wave infrared bands cloud IoU is about 0.07 lower on the Landsat-8 images, with colours alone 0.09.",
-    "Thin cloud and haze over bright ground are missed at times; the border between thin and thick is soft.",
-    "Shadow was learned from simulation and a teacher only: it is the weakest class; simulated ground has too much.",
+    "Thin cloud and haze are missed often: of simulated thin cloud at most half is found. The border to thick is soft.",
+    "Shadow was learned from a teacher and simulation only: it is the weakest class.",
     "Landsat-8, Landsat-7, Sentinel-2 and 8-bit pictures were measured; other sensors were not.",
     "Uncalibrated pictures work, but their probabilities are not to be read as calibrated.",
     "The network has seen none of the images behind the figures, and each was scored with a calibration that has not "
