@@ -38,9 +38,9 @@ def test_residuals_of_dsen2cr_are_scaled():
 @pytest.mark.parametrize("name", ["dsen2cr", "fill-unet"])
 def test_other_bands_than_those_of_the_network_are_refused(name):
     net = models.create(name, bands=3)
-    with pytest.raises(ModelError, match=r"4 optical|image has the shape \(1, 4, 32, 32\)"):
+    with pytest.raises(ModelError, match=r"image has the shape \(1, 4, 32, 32\)"):
         net(torch.zeros(1, 4, 32, 32), torch.zeros(1, 2, 32, 32))
-    with pytest.raises(ModelError, match=r"1 radar|radar image has the shape \(1, 1, 32, 32\)"):
+    with pytest.raises(ModelError, match=r"radar image has the shape \(1, 1, 32, 32\)"):
         net(torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32))
 
 

@@ -29,8 +29,6 @@ _ABSENT = np.float32(-1e4)
 _FINITE = np.float32(60.0)
 """Log-odds beyond which nothing changes any more; their exponential is finite."""
 
-_THICK, _THIN = (next(one.value for one in CLASSES if one.name == name) for name in ("thick-cloud", "thin-cloud"))
-
 _CACHED = 2**15
 """Pixels whose planes stay in the processor's cache."""
 
@@ -77,15 +75,15 @@ def fold(
                 scores[...] = planes[group[0]]
             else:
                 _add_exponentials([planes[member] for member in group], scores)
-        if calibration.thick and groups[_THICK] and groups[_THIN]:
-            _favour(out[_THICK, top : top + step], out[_THIN, top : top + step], calibration.thick)
+        if calibration.thick and groups[1] and groups[2]:
+            _favour(out[1, top : top + step], out[2, top : top + step], calibration.thick)
     if len(classes) == 1:  # log-odds: clear has the score 0
         out[0] = 0.0
     return out
 
 
 def _favour(thick: NDArray[np.float32], thin: NDArray[np.float32], by: float) -> None:
-    """Add ``by`` to the difference of two planes of log-probabilities, in place; the sum of what they stand for stays.
+    """Add ``by`` to the difference of two planes of log-probabilities, in place; the sum of the probabilities stays.
 
     With r = e^(thick - thin), thin loses log((1 + r e^by) / (1 + r)).
     """

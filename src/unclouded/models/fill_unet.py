@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from ..errors import ModelError
 from . import register
-from .mmcanet import pad
+from .mmcanet import check_inputs, pad
 from .unet_small import SmallUNet
 
 LEVELS = 5
@@ -147,12 +147,7 @@ class FillUNet(nn.Module):
     def given(self, image: Tensor, sar: Tensor | None = None, hidden: Tensor | None = None) -> Given:
         """Steps 1 and 2, on sides that are multiples of 32; arguments and errors as those of :meth:`forward`."""
         rows, cols = image.shape[-2:]
-        if image.shape[1] != self.bands or (sar is not None and sar.shape[1] != self.sar_bands):
-            raise ModelError(
-                f"The network was given {image.shape[1]} optical and {0 if sar is None else sar.shape[1]} radar bands.",
-                expected=f"It takes {self.bands} optical bands, and {self.sar_bands} radar bands or none.",
-                remedy="Select the bands that the model's card names.",
-            )
+        check_inputs(image, sar, self.bands, 0 if sar is None else self.sar_bands)
         image = pad(image, 2**LEVELS)
         if hidden is None:
             hidden = torch.stack((torch.ones_like(image[:, 0]), torch.zeros_like(image[:, 0])), 1)

@@ -151,12 +151,11 @@ def best_thick(drawn: Sequence[Drawn], temperature: float) -> float:
     Pixels of all images are pooled; those whose label leaves the kind of cloud open do not count. 0 where either kind
     is missing.
     """
-    odds, thick = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
-    for one in drawn:
-        kind = (one.sets == lab.THICK) | (one.sets == lab.THIN)
-        odds.append((one.logits[SEVEN.index("thick")] - one.logits[SEVEN.index("thin")])[kind] / temperature)
-        thick.append(one.sets[kind] == lab.THICK)
-    values, truth = np.concatenate(odds), np.concatenate(thick)
+    sets = np.concatenate([one.sets for one in drawn])
+    logits = np.concatenate([one.logits for one in drawn], axis=1)
+    told = (sets == lab.THICK) | (sets == lab.THIN)
+    values = (logits[SEVEN.index("thick")] - logits[SEVEN.index("thin")])[told] / temperature
+    truth = sets[told] == lab.THICK
     if truth.all() or not truth.any():
         return 0.0
     recalls = [(values[truth] + by >= 0).mean() + (values[~truth] + by < 0).mean() for by in THICK_BY]
